@@ -1,0 +1,55 @@
+//! What the client needs to know before it starts. Checked values only; `settings` makes them.
+
+use std::{sync::Arc, time::Duration};
+
+use ed25519_dalek::SigningKey;
+use http::{HeaderValue, uri::Authority};
+
+use super::Event;
+
+/// Settings of one published target.
+#[derive(Clone)]
+pub struct Config {
+    /// The proxy's URL: `http`, `https`, `ws` or `wss`; no path is needed.
+    pub proxy: http::Uri,
+    /// The key that names the tunnel.
+    pub key: SigningKey,
+    /// A label that gives this session a name of its own.
+    pub session: Option<String>,
+    /// Sessions held open at once.
+    pub connections: usize,
+    /// The service to publish.
+    pub origin: OriginConfig,
+    /// Bytes of one WebSocket message.
+    pub max_websocket_message: usize,
+    /// Silence after which the proxy is pinged; after twice as long the client reconnects.
+    pub ping_after: Duration,
+    /// Told of what a user wants to see.
+    pub report: Arc<dyn Fn(Event) + Send + Sync>,
+}
+
+/// Settings of the service behind the client.
+#[derive(Debug, Clone)]
+pub struct OriginConfig {
+    /// `http` or `https`.
+    pub scheme: http::uri::Scheme,
+    /// Host and optional port. Nothing else is ever connected to, whatever a request says.
+    pub authority: Authority,
+    /// The `Host` that the origin sees.
+    pub host_header: HostHeader,
+    /// Accept any certificate of an `https` origin.
+    pub insecure: bool,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+}
+
+/// The `Host` header that the origin sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostHeader {
+    /// As the visitor sent it.
+    Keep,
+    /// The origin's own authority.
+    Origin,
+    /// This value.
+    Value(HeaderValue),
+}

@@ -1,0 +1,44 @@
+//! What this process knows about an exchange beside the HTTP message itself.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, StatusCode};
+
+use crate::wire::TunnelName;
+
+/// Identity of an exchange and facts about its visitor.
+#[derive(Clone)]
+pub struct Context {
+    /// Names the exchange in logs and error answers, the same at the proxy and at the client.
+    pub exchange: ExchangeId,
+    /// The tunnel that the visitor asked for.
+    pub tunnel: TunnelName,
+    /// The visitor's address as the proxy established it.
+    pub visitor: Option<SocketAddr>,
+    /// Takes interim (1xx) responses that arrive before the final one; `None` drops them.
+    pub interim: Option<Interim>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("exchange", &self.exchange)
+            .field("tunnel", &self.tunnel)
+            .field("visitor", &self.visitor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Receives interim responses (RFC 9110 section 15.2). A status of 100 means that the next stage wants the body
+/// of a request with `Expect: 100-continue`; it is a signal and not to be passed on as bytes.
+pub type Interim = Arc<dyn Fn(StatusCode, HeaderMap) + Send + Sync>;
+
+/// Names one exchange; printed as 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExchangeId(pub u64);
+
+impl fmt::Display for ExchangeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}

@@ -1,0 +1,25 @@
+//! `tunnel`: a service behind a firewall becomes reachable through a public proxy, without opening a port.
+//!
+//! The modules stand on floors; imports point down only, and siblings never import each other:
+//!
+//! ```text
+//! 5  main.rs                parse, bind, run, exit code
+//! 4  settings               command line, files, environment; knows every Config
+//! 3  proxy   client   demo  the roles
+//! 2  session   bus          siblings
+//! 1  exchange               the trait Forward
+//! 0  wire                   plain values
+//! ```
+
+pub mod wire;
+
+pub mod exchange;
+
+pub mod bus;
+pub mod session;
+
+pub mod client;
+pub mod demo;
+pub mod proxy;
+
+pub mod settings;

@@ -1,0 +1,93 @@
+//! What the proxy needs to know before it starts. Checked values only; `settings` makes them.
+
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+
+use super::Event;
+
+/// Settings of one proxy node.
+#[derive(Clone)]
+pub struct Config {
+    /// Where visitors and clients connect. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The domain under which tunnels get their hostnames, lower case, without a trailing dot.
+    pub domain: String,
+    /// How the proxy is reached from outside, e.g. `https://example.com`: scheme and authority, no path. By
+    /// default `http://<domain>:<port>`. Gives scheme and port of the public URLs of tunnels.
+    pub public_url: Option<http::Uri>,
+    /// Further origins by which clients may dial this proxy (scheme and authority), beside the public URL and the
+    /// listening address. A registration made for any other is refused.
+    pub also_known_as: Vec<http::Uri>,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Longest wait for a response's head.
+    pub answer_timeout: Duration,
+    /// How long a draining node waits for exchanges under way.
+    pub grace_period: Duration,
+    /// Bounds on what peers may use.
+    pub limits: Limits,
+    /// Told of what an operator wants to see.
+    pub report: Arc<dyn Fn(Event) + Send + Sync>,
+}
+
+/// Bounds on what visitors and clients may use. `None` lifts a bound.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of one request's body and of one response's body.
+    pub max_body: Option<u64>,
+    /// Headers of one message.
+    pub max_headers: usize,
+    /// Bytes of one message's head.
+    pub max_header_bytes: usize,
+    /// Bytes of one WebSocket message.
+    pub max_websocket_message: usize,
+    /// Exchanges open at once on one session.
+    pub max_exchanges: usize,
+    /// Sessions at once for one name.
+    pub max_sessions_per_name: usize,
+    /// Connected clients that haven't registered yet.
+    pub max_unregistered: usize,
+    /// How long a client may take to register.
+    pub registration_timeout: Duration,
+    /// How long a visitor may take to send a request's head.
+    pub header_timeout: Duration,
+    /// The message limiter of each tunnel: requests, and WebSocket messages of visitors.
+    pub rate: Option<Rate>,
+    /// Silence after which a session is pinged; after twice as long it is dropped.
+    pub ping_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // The promise of the protocol (docs/protocol.md, Limits).
+            max_body: Some(500_000),
+            // What hyper and most servers take; more is an attack or a mistake.
+            max_headers: 100,
+            // Apache and nginx stop at 8 KiB a line and 32 KiB in all; 64 KiB leaves room for large cookies.
+            max_header_bytes: 64 * 1024,
+            max_websocket_message: 16 * 1024 * 1024,
+            // Times the window of 64 KiB: at most 256 MiB held for one session.
+            max_exchanges: 4096,
+            max_sessions_per_name: 16,
+            max_unregistered: 1024,
+            registration_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(30),
+            rate: Some(Rate {
+                burst: NonZeroU32::new(2000).expect("not zero"),
+                per_second: NonZeroU32::new(1000).expect("not zero"),
+            }),
+            ping_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens that come back each second.
+    pub per_second: NonZeroU32,
+    /// Tokens the bucket holds.
+    pub burst: NonZeroU32,
+}

@@ -1,0 +1,1 @@
+//! Command line, files and environment: the only place that knows every Config.
