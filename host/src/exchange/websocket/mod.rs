@@ -2,6 +2,18 @@
 //!
 //! Owns the values and the plumbing between two ends; knows the framing of RFC 6455 but no handshake.
 
+mod codec;
+mod decode;
+mod encode;
+mod join;
+mod mask;
+
+#[cfg(test)]
+mod tests;
+
+pub use codec::{Role, over};
+pub use join::{Joined, join};
+
 use std::{fmt, pin::Pin};
 
 use bytes::Bytes;
