@@ -1,7 +1,45 @@
 //! What travels between proxy and client: plain values, how they become bytes, and back.
 //!
-//! Knows no runtime, no clock and no socket.
+//! Knows no runtime, no clock and no socket: time and randomness are passed in. `docs/protocol.md` is the same
+//! in words.
 
+mod cbor;
+mod decode;
+mod encode;
+pub mod message;
 pub mod name;
+pub mod registration;
+#[cfg(test)]
+mod tests;
 
+pub use decode::{DecodeError, Decoded, Limits};
+pub use message::Message;
 pub use name::TunnelName;
+
+/// The WebSocket subprotocol of this dialect.
+pub const SUBPROTOCOL: &str = "tunnel.v2.cbor";
+
+/// The path on the proxy's own host where clients connect.
+pub const SUBSCRIBE_PATH: &str = "/proxy/subscribe";
+
+/// The header of the proxy's 101 that carries the nonce to sign, base64url without padding.
+pub const NONCE_HEADER: &str = "tunnel-nonce";
+
+/// Bytes of body or WebSocket message that one message carries at most: small enough that parts of different
+/// exchanges interleave fairly, large enough that framing costs nothing.
+pub const MAX_PART: usize = 64 * 1024;
+
+/// Bytes that either side may send on a new exchange before it gets more credit.
+pub const INITIAL_WINDOW: u32 = 64 * 1024;
+
+/// What a part costs at least, in bytes of credit. Without it a peer could fill memory with empty parts, each of
+/// which takes some room of its own.
+pub const MIN_PART_COST: u32 = 256;
+
+/// Largest encoded message: a part or two in the largest head that is allowed, with room to grow.
+pub const MAX_MESSAGE: usize = 512 * 1024;
+
+/// What a part of this many bytes costs, in bytes of credit.
+pub fn cost(part: usize) -> u32 {
+    u32::try_from(part).unwrap_or(u32::MAX).max(MIN_PART_COST)
+}
