@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
@@ -18,6 +19,7 @@ pub struct Body(Inner);
 enum Inner {
     Empty,
     Full(Bytes),
+    Trailers(HeaderMap),
     Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = ForwardError> + Send>>),
 }
 
@@ -31,6 +33,11 @@ impl Body {
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         if bytes.is_empty() { Self::empty() } else { Self(Inner::Full(bytes)) }
+    }
+
+    /// A body without data that ends with these trailers (RFC 9110 section 6.5).
+    pub fn trailers(trailers: HeaderMap) -> Self {
+        Self(Inner::Trailers(trailers))
     }
 
     /// A streamed body.
@@ -70,6 +77,11 @@ impl HttpBody for Body {
                 self.0 = Inner::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Inner::Trailers(trailers) => {
+                let trailers = std::mem::take(trailers);
+                self.0 = Inner::Empty;
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
             Inner::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
     }
@@ -77,14 +89,14 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Empty => true,
-            Inner::Full(_) => false,
+            Inner::Full(_) | Inner::Trailers(_) => false,
             Inner::Stream(stream) => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Empty | Inner::Trailers(_) => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Stream(stream) => stream.size_hint(),
         }
@@ -96,6 +108,7 @@ impl fmt::Debug for Body {
         match &self.0 {
             Inner::Empty => f.write_str("Body::Empty"),
             Inner::Full(bytes) => write!(f, "Body::Full({} bytes)", bytes.len()),
+            Inner::Trailers(_) => f.write_str("Body::Trailers"),
             Inner::Stream(_) => f.write_str("Body::Stream"),
         }
     }

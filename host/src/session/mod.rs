@@ -1,1 +1,77 @@
-//! A live session.
+//! A live session: one registered WebSocket between a proxy and a client, and the exchanges that share it.
+//!
+//! ```text
+//!   Handle ──work──▶ ┌────────┐ ──messages──▶ ┌────────┐
+//!   bodies ─signals▶ │ Driver │               │ socket │
+//!   inboxes ◀─parts─ │  Mux   │ ◀──messages── └────────┘
+//!                    └────────┘
+//! ```
+//!
+//! Three named things: the [`Mux`](mux::Mux) is pure (who may send what, and when; time is passed in), one
+//! [`Driver`](driver::Driver) task owns the socket, and cloneable handles talk to it. The proxy's side opens
+//! exchanges ([`Handle`], a [`Forward`]), the client's side answers them by the `Forward` that it was given.
+//! Must not know who called or who answers.
+
+pub mod driver;
+pub mod handle;
+mod inbox;
+pub mod mux;
+mod outbox;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+pub use driver::{Driver, Ended};
+pub use handle::{Handle, State};
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+
+use crate::{exchange::Forward, wire::TunnelName};
+
+/// Bounds and times of one session.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The name that the session was registered for.
+    pub tunnel: TunnelName,
+    /// Exchanges open at once.
+    pub max_exchanges: usize,
+    /// Headers of one message.
+    pub max_headers: usize,
+    /// Bytes of one WebSocket message.
+    pub max_websocket_message: usize,
+    /// Silence after which the peer is pinged; after twice as long it counts as gone.
+    pub ping_after: Duration,
+}
+
+/// Starts the side that opens exchanges. The driver has to be run; the handle may be cloned.
+pub fn open<S>(socket: WebSocketStream<S>, settings: Settings) -> (Handle, Driver<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Driver::new(socket, settings, None)
+}
+
+/// Starts the side that answers exchanges by `forward`. The driver has to be run.
+pub fn serve<S>(
+    socket: WebSocketStream<S>,
+    settings: Settings,
+    forward: Arc<dyn Forward>,
+) -> (Handle, Driver<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Driver::new(socket, settings, Some(forward))
+}
+
+/// The settings of the session's socket: our parts are small, so that anything large is not ours.
+pub fn socket_config() -> tokio_tungstenite::tungstenite::protocol::WebSocketConfig {
+    tokio_tungstenite::tungstenite::protocol::WebSocketConfig::default()
+        .max_message_size(Some(crate::wire::MAX_MESSAGE))
+        .max_frame_size(Some(crate::wire::MAX_MESSAGE))
+        // Idle sessions are many: a small buffer each, which grows with traffic.
+        .read_buffer_size(16 * 1024)
+}

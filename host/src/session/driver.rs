@@ -1,0 +1,546 @@
+//! The one task of a session: owns the socket, feeds the multiplexer, and hands out what comes.
+//!
+//! It is written as one poll function, so that many messages share one read, one write and one wake-up.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicUsize},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use futures_util::{Sink, Stream};
+use http::StatusCode;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, oneshot, watch},
+    task::AbortHandle,
+    time::{Sleep, sleep_until},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self, Message as Frame,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
+
+use super::{
+    Settings,
+    handle::{Guard, Handle, Lines, Shared, State},
+    inbox::{self, Growth, Inbound, InboxSender},
+    mux::{Mux, Part, Received, Side, Violation},
+    serve::Serve,
+    translate::error_of,
+};
+use crate::{
+    exchange::{ErrorKind, Forward, ForwardError, Interim},
+    wire::{
+        DecodeError, Decoded, Limits, Message,
+        message::{CancelCode, RequestStart, ResponseStart},
+    },
+};
+
+/// Commands that may wait for the driver: some for each core that sends, so that it finds a batch when it comes.
+const WORK_QUEUE: usize = 256;
+
+/// Messages taken from one source before the others have their turn.
+const TURN: usize = 128;
+
+/// What the handle, bodies and sockets ask of the driver.
+pub(super) enum Command {
+    Open {
+        start: Box<RequestStart>,
+        websocket: bool,
+        shared: Arc<Shared>,
+        reply: oneshot::Sender<Result<Head, Refused>>,
+        interim: Option<Interim>,
+    },
+    Respond {
+        response: Box<ResponseStart>,
+        websocket: bool,
+    },
+    Part {
+        shared: Arc<Shared>,
+        part: Part,
+    },
+    Cancel {
+        id: u64,
+        code: CancelCode,
+        detail: String,
+    },
+}
+
+/// What can be said without waiting, from a `poll` or a `drop`.
+pub(super) enum Signal {
+    /// The exchange has collected credit to grant.
+    Credit(Arc<Shared>),
+    /// Nobody is interested in the exchange any more.
+    Cancel(u64),
+    /// The origin wants the body of a request with `Expect: 100-continue`.
+    Continue(u64),
+    GoAway(std::time::Duration),
+    Disconnect,
+    Close,
+}
+
+/// The head of an answer, and the way to the rest of it.
+pub(super) struct Head {
+    pub(super) start: ResponseStart,
+    pub(super) parts: Option<mpsc::Receiver<Inbound>>,
+    pub(super) websocket: bool,
+}
+
+/// Why an exchange has no answer.
+pub(super) enum Refused {
+    /// It was never sent.
+    Unsent(Box<RequestStart>),
+    Failed(Box<ForwardError>),
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// The peer closed the connection.
+    #[error("the other side closed the connection")]
+    ClosedByPeer,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// Nothing was heard from the peer for too long.
+    #[error("nothing was heard from the other side for {0:?}")]
+    Silent(std::time::Duration),
+    /// The peer sent what is no message.
+    #[error("the other side sent what is no message: {0}")]
+    Undecodable(DecodeError),
+    /// The peer broke the protocol.
+    #[error("the other side broke the protocol: {0}")]
+    Violation(Violation),
+    /// This side ended it, with nothing under way or because it had to.
+    #[error("it was ended here")]
+    Local,
+    /// The driver was dropped.
+    #[error("it was dropped")]
+    Dropped,
+}
+
+/// What the driver keeps with each open exchange.
+struct Slot {
+    shared: Arc<Shared>,
+    inbox: Option<InboxSender>,
+    /// At the opener, until the answer's head.
+    reply: Option<oneshot::Sender<Result<Head, Refused>>>,
+    interim: Option<Interim>,
+    /// At the acceptor, while the exchange has to end with the session at once.
+    task: Option<AbortHandle>,
+    websocket: bool,
+}
+
+/// Owns a session's socket. Run it with [`run`](Self::run).
+pub struct Driver<S> {
+    socket: WebSocketStream<S>,
+    mux: Mux<Option<Slot>>,
+    work: mpsc::Receiver<Command>,
+    signals: mpsc::Receiver<Signal>,
+    lines: Arc<Lines>,
+    serve: Option<Serve>,
+    timer: Pin<Box<Sleep>>,
+    limits: Limits,
+    ended: watch::Sender<Option<Ended>>,
+    unflushed: bool,
+    /// Ends with the last exchange.
+    leaving: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    pub(super) fn new(
+        socket: WebSocketStream<S>,
+        settings: Settings,
+        forward: Option<Arc<dyn Forward>>,
+    ) -> (Handle, Self) {
+        let side = if forward.is_some() { Side::Acceptor } else { Side::Opener };
+        let now = tokio::time::Instant::now();
+        let mux = Mux::new(side, settings.max_exchanges, settings.ping_after, now.into_std());
+        let limits = Limits { headers: settings.max_headers };
+        let (work, work_queue) = mpsc::channel(WORK_QUEUE);
+        let (signals, signal_queue) = mpsc::channel(signal_capacity(settings.max_exchanges));
+        let lines = Arc::new(Lines {
+            work,
+            signals,
+            state: watch::Sender::new(State::Open),
+            busy: AtomicUsize::new(0),
+            growth: Growth::new(),
+            settings,
+        });
+        let (ended, watch_end) = watch::channel(None);
+        let driver = Self {
+            socket,
+            mux,
+            work: work_queue,
+            signals: signal_queue,
+            serve: forward.map(|forward| Serve::new(forward, Arc::clone(&lines))),
+            lines: Arc::clone(&lines),
+            timer: Box::pin(sleep_until(now)),
+            limits,
+            ended,
+            unflushed: false,
+            leaving: false,
+        };
+        (Handle::new(lines, watch_end), driver)
+    }
+
+    /// Runs the session to its end and says why it ended. Exchanges still open are told.
+    pub async fn run(mut self) -> Ended {
+        let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.lines.state.send_replace(State::Ended);
+        self.end_exchanges();
+        let _ = self.say_goodbye(&ended).await;
+        self.ended.send_replace(Some(ended.clone()));
+        ended
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        for _ in 0..TURN {
+            let mut busy = self.poll_signals(cx);
+            busy |= self.poll_work(cx);
+            match self.poll_read(cx) {
+                Ok(read) => busy |= read,
+                Err(ended) => return Poll::Ready(ended),
+            }
+            if self.leaving && self.mux.open_streams() == 0 && !self.mux.has_output() && !self.unflushed {
+                return Poll::Ready(Ended::Local);
+            }
+            match self.poll_write(cx) {
+                Ok(wrote) => busy |= wrote,
+                Err(error) => return Poll::Ready(broken(&error)),
+            }
+            if let Err(ended) = self.poll_timer(cx) {
+                return Poll::Ready(ended);
+            }
+            if !busy {
+                return Poll::Pending;
+            }
+        }
+        // Others have a turn on this thread too.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_signals(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut busy = false;
+        while let Poll::Ready(Some(signal)) = self.signals.poll_recv(cx) {
+            busy = true;
+            match signal {
+                Signal::Credit(shared) => {
+                    let granted = shared.take_granted();
+                    if let Some(id) = shared.id() {
+                        self.mux.grant(id, granted);
+                    }
+                }
+                Signal::Cancel(id) => {
+                    if let Some(Some(slot)) = self.mux.cancel(id, CancelCode::Gone, String::new()) {
+                        slot.end(|| ForwardError::new(ErrorKind::Cancelled, "the exchange was given up"));
+                    }
+                }
+                Signal::Continue(id) => self.mux.respond(interim(id, StatusCode::CONTINUE), false),
+                Signal::GoAway(grace) => {
+                    self.lines.state.send_replace(State::Draining);
+                    self.mux.announce(Message::GoAway { grace });
+                }
+                Signal::Disconnect => {
+                    self.lines.state.send_replace(State::Draining);
+                    if !self.leaving {
+                        self.leaving = true;
+                        self.mux.announce(Message::Disconnect);
+                    }
+                }
+                Signal::Close => {
+                    self.leaving = true;
+                    self.lines.state.send_replace(State::Draining);
+                    self.end_exchanges();
+                }
+            }
+        }
+        busy
+    }
+
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> bool {
+        for turn in 0..TURN {
+            match self.work.poll_recv(cx) {
+                Poll::Ready(Some(command)) => self.obey(command),
+                _ => return turn > 0,
+            }
+        }
+        true
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Open { start, websocket, shared, reply, interim } => {
+                if *self.lines.state.borrow() != State::Open {
+                    let _ = reply.send(Err(Refused::Unsent(start)));
+                    return;
+                }
+                let slot = Slot {
+                    shared: Arc::clone(&shared),
+                    inbox: None,
+                    reply: Some(reply),
+                    interim,
+                    task: None,
+                    websocket,
+                };
+                // The id is given before the head is queued: an exchange given up by now is never sent.
+                if shared.opened(self.mux.next_id()) {
+                    self.mux.open(*start, websocket, Some(slot));
+                }
+            }
+            Command::Respond { response, websocket } => {
+                if websocket
+                    && response.status == StatusCode::SWITCHING_PROTOCOLS
+                    && let Some(Some(slot)) = self.mux.get(response.id)
+                {
+                    // From now on the socket's own end is told when the session ends.
+                    slot.task = None;
+                }
+                self.mux.respond(*response, websocket);
+            }
+            Command::Part { shared, part } => {
+                if let Some(id) = shared.id() {
+                    self.mux.part(id, part);
+                }
+            }
+            Command::Cancel { id, code, detail } => {
+                if let Some(Some(slot)) = self.mux.cancel(id, code, detail) {
+                    slot.shared.close();
+                }
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        for turn in 0..TURN {
+            let frame = match Pin::new(&mut self.socket).poll_next(cx) {
+                Poll::Pending => return Ok(turn > 0),
+                Poll::Ready(None) => return Err(Ended::ClosedByPeer),
+                Poll::Ready(Some(Err(error))) => return Err(broken(&error)),
+                Poll::Ready(Some(Ok(frame))) => frame,
+            };
+            let now = tokio::time::Instant::now().into_std();
+            match frame {
+                Frame::Binary(bytes) => {
+                    match Message::decode(bytes, &self.limits).map_err(Ended::Undecodable)? {
+                        Decoded::Message(message) => self.receive(message, now)?,
+                        Decoded::Unknown { kind } => {
+                            tracing::debug!(kind, "skipped a message of a kind this version doesn't know");
+                            self.mux.heard(now);
+                        }
+                    }
+                }
+                Frame::Close(_) => return Err(Ended::ClosedByPeer),
+                Frame::Text(_) => return Err(Ended::Undecodable(DecodeError::NotAMap)),
+                Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => self.mux.heard(now),
+            }
+        }
+        Ok(true)
+    }
+
+    fn receive(&mut self, message: Message, now: Instant) -> Result<(), Ended> {
+        match self.mux.receive(message, || None, now).map_err(Ended::Violation)? {
+            Received::Nothing => {}
+            Received::Request(start, websocket) => self.start_exchange(start, websocket),
+            Received::Interim(id, response) => {
+                if let Some(Some(Slot { interim: Some(interim), .. })) = self.mux.get(id) {
+                    interim(response.status, response.headers);
+                }
+            }
+            Received::Response(id, start) => self.deliver_head(id, start),
+            Received::Part(id, part) => self.deliver(id, part),
+            Received::Cancelled(slot, code, detail) => {
+                if let Some(slot) = slot {
+                    slot.end(|| error_of(code, &detail));
+                }
+            }
+            Received::GoAway(grace) => {
+                tracing::debug!(?grace, "the proxy drains");
+                self.lines.state.send_replace(State::Draining);
+            }
+            Received::Disconnect => {
+                self.lines.state.send_replace(State::Draining);
+                self.leaving = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_exchange(&mut self, start: RequestStart, websocket: bool) {
+        let Some(serve) = &self.serve else { unreachable!("only an acceptor receives requests") };
+        let id = start.id;
+        let guard = Guard::acceptor(&self.lines, id);
+        let shared = Arc::clone(guard.shared());
+        let (inbox, parts) = if start.end && !websocket { (None, None) } else { both(inbox::channel()) };
+        let task = serve.start(start, websocket, parts, guard);
+        let slot = Slot { shared, inbox, reply: None, interim: None, task: Some(task), websocket };
+        self.mux.accept(id, Some(slot));
+    }
+
+    fn deliver_head(&mut self, id: u64, start: ResponseStart) {
+        let ended = start.end;
+        if let Some(Some(slot)) = self.mux.get(id) {
+            let (inbox, parts) = if ended { (None, None) } else { both(inbox::channel()) };
+            slot.inbox = inbox;
+            slot.interim = None;
+            let head = Head { start, parts, websocket: slot.websocket };
+            if let Some(reply) = slot.reply.take() {
+                // Whoever waited may be gone: its guard sends a cancel then.
+                let _ = reply.send(Ok(head));
+            }
+        }
+        if ended {
+            self.finish_response(id);
+        }
+    }
+
+    fn deliver(&mut self, id: u64, part: Part) {
+        let last = matches!(part, Part::Body { end: true, .. } | Part::Teardown { .. });
+        let teardown = matches!(part, Part::Teardown { .. });
+        if let Some(Some(slot)) = self.mux.get(id)
+            && let Some(inbox) = &slot.inbox
+        {
+            // Credit bounds what is in it, so that a failure means that nobody reads any more.
+            let _ = inbox.try_send(Inbound::Part(part));
+        }
+        match (last, teardown) {
+            (true, false) => self.finish_response(id),
+            (true, true) => self.forget(id),
+            _ => {}
+        }
+    }
+
+    /// The peer's last part of a body is here. When it was a response, the rest of the request is not needed.
+    fn finish_response(&mut self, id: u64) {
+        if self.serve.is_none()
+            && self.mux.only_ours_left(id)
+            && let Some(Some(slot)) = self.mux.cancel(id, CancelCode::Gone, String::new())
+        {
+            slot.shared.close();
+        }
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: u64) {
+        if let Some(Some(slot)) = self.mux.close_if_done(id) {
+            slot.shared.close();
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, tungstenite::Error> {
+        let mut busy = false;
+        while self.mux.has_output() {
+            match Pin::new(&mut self.socket).poll_ready(cx)? {
+                Poll::Pending => return Ok(busy),
+                Poll::Ready(()) => {}
+            }
+            let Some((message, sent)) = self.mux.transmit() else { break };
+            if let Some(sent) = sent
+                && let Some(slot) = sent.user.get()
+            {
+                slot.shared.sent(sent.cost);
+            }
+            Pin::new(&mut self.socket).start_send(Frame::Binary(message.encode()))?;
+            self.unflushed = true;
+            busy = true;
+        }
+        if self.unflushed && Pin::new(&mut self.socket).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+            busy = true;
+        }
+        Ok(busy)
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        loop {
+            let deadline = tokio::time::Instant::from_std(self.mux.deadline());
+            if self.timer.deadline() > deadline || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(deadline);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            let now = tokio::time::Instant::now().into_std();
+            if !self.mux.tick(now) {
+                return Err(Ended::Silent(self.lines.settings.ping_after * 2));
+            }
+            if self.mux.has_output() {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    fn end_exchanges(&mut self) {
+        for slot in self.mux.close().flatten() {
+            slot.end(|| ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session ended"));
+        }
+        self.work.close();
+        while let Ok(command) = self.work.try_recv() {
+            if let Command::Open { start, reply, .. } = command {
+                let _ = reply.send(Err(Refused::Unsent(start)));
+            }
+        }
+    }
+
+    /// Closes the WebSocket with a code that says why, without waiting for a peer that doesn't answer.
+    async fn say_goodbye(&mut self, ended: &Ended) -> Result<(), tungstenite::Error> {
+        let (code, reason) = match ended {
+            Ended::Broken(_) | Ended::Silent(_) | Ended::Dropped => return Ok(()),
+            Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
+            Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
+            Ended::Violation(violation) => (CloseCode::Protocol, violation.to_string()),
+        };
+        let frame = CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() };
+        let close = self.socket.close(Some(frame));
+        // The peer may be stuck; two seconds are enough for one frame on any live connection.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), close).await;
+        Ok(())
+    }
+}
+
+impl Slot {
+    /// Tells everyone who waits on the exchange that it is over.
+    fn end(self, error: impl Fn() -> ForwardError) {
+        self.shared.close();
+        if let Some(reply) = self.reply {
+            let _ = reply.send(Err(Refused::Failed(Box::new(error()))));
+        }
+        if let Some(inbox) = self.inbox {
+            inbox::fail(&inbox, error());
+        }
+        if let Some(task) = self.task {
+            task.abort();
+        }
+    }
+}
+
+/// An exchange has at most one credit, one cancel and one continue under way. An ended one may have left as many,
+/// which the driver takes out before it opens another turn's worth.
+fn signal_capacity(max_exchanges: usize) -> usize {
+    3 * max_exchanges + 8 * TURN
+}
+
+fn interim(id: u64, status: StatusCode) -> ResponseStart {
+    ResponseStart { id, status, headers: http::HeaderMap::new(), body: bytes::Bytes::new(), end: false }
+}
+
+fn both<A, B>((a, b): (A, B)) -> (Option<A>, Option<B>) {
+    (Some(a), Some(b))
+}
+
+fn broken(error: &tungstenite::Error) -> Ended {
+    match error {
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Ended::ClosedByPeer,
+        tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+            Ended::ClosedByPeer
+        }
+        error => Ended::Broken(error.to_string()),
+    }
+}

@@ -1,0 +1,558 @@
+//! The multiplexer: which exchanges are open, who may send how much, and what goes out next. Pure: messages and the
+//! time go in, messages and deliveries come out.
+//!
+//! ```text
+//!            opener                                acceptor
+//!   open() ──HttpRequest──▶ │ Received::Request → accept()
+//!   part() ──Body*──▶       │ Received::Part…             each side: `ours` until its last part is out,
+//!          ◀──HttpResponse──│ respond()                              `theirs` until their last part is in;
+//!          ◀──Body*──       │ part()                      the stream is gone when both are done, or cancelled
+//! ```
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::wire::{
+    self, INITIAL_WINDOW, Message,
+    message::{BodyPart, CancelCode, ExchangeNumber, RequestStart, ResponseStart, WsKind, WsPart},
+};
+
+/// With this much credit a larger part is cut and its beginning sent. The receiver grants credit once half its window
+/// is used, so that at least this much is always under way to a sender that waits.
+const SPLIT_FROM: u32 = 4096;
+
+/// Which side of the session this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The proxy: opens exchanges.
+    Opener,
+    /// The client: answers them.
+    Acceptor,
+}
+
+/// The state of one side of a session. `T` is what its owner keeps with each open exchange.
+pub struct Mux<T> {
+    side: Side,
+    streams: HashMap<ExchangeNumber, Stream<T>>,
+    /// The newest id that was opened.
+    newest: ExchangeNumber,
+    max_streams: usize,
+    /// Heads, credit and whatever else doesn't wait for credit.
+    control: VecDeque<Message>,
+    /// Streams that have a part and the credit for it, in turn.
+    ready: VecDeque<ExchangeNumber>,
+    ping_after: Duration,
+    heard: Instant,
+    pinged: bool,
+}
+
+struct Stream<T> {
+    user: T,
+    /// Credit that the peer gave us.
+    send_credit: u64,
+    /// Credit that we gave the peer and it hasn't used.
+    receive_credit: u64,
+    queue: VecDeque<Part>,
+    /// In `ready`.
+    scheduled: bool,
+    /// The head of the response has passed.
+    answered: bool,
+    /// Our last part is out.
+    ours_done: bool,
+    /// Their last part is in.
+    theirs_done: bool,
+}
+
+/// What one side sends on a stream after its head.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// A piece of a body.
+    Body {
+        /// At most [`wire::MAX_PART`] bytes.
+        data: Bytes,
+        /// The last one.
+        end: bool,
+        /// With the last one only.
+        trailers: Option<Box<HeaderMap>>,
+    },
+    /// A piece of a WebSocket message.
+    Ws {
+        /// Its kind.
+        kind: WsKind,
+        /// At most [`wire::MAX_PART`] bytes.
+        data: Bytes,
+        /// The message's last piece.
+        end: bool,
+    },
+    /// The end of a WebSocket's direction.
+    Teardown {
+        /// The close code.
+        code: u16,
+        /// The close reason.
+        reason: String,
+    },
+}
+
+impl Part {
+    /// What the part costs, in bytes of credit.
+    pub fn cost(&self) -> u32 {
+        match self {
+            Self::Body { data, .. } | Self::Ws { data, .. } => wire::cost(data.len()),
+            Self::Teardown { .. } => 0,
+        }
+    }
+
+    /// Takes off a first piece that costs at most `credit`. A body or a message may be cut anywhere.
+    fn split(&mut self, credit: u64) -> Self {
+        let at = usize::try_from(credit).unwrap_or(usize::MAX);
+        match self {
+            Self::Body { data, .. } => Self::Body { data: data.split_to(at), end: false, trailers: None },
+            Self::Ws { kind, data, .. } => Self::Ws { kind: *kind, data: data.split_to(at), end: false },
+            Self::Teardown { .. } => unreachable!("a teardown costs nothing"),
+        }
+    }
+
+    fn is_last(&self) -> bool {
+        match self {
+            Self::Body { end, .. } => *end,
+            Self::Ws { .. } => false,
+            Self::Teardown { .. } => true,
+        }
+    }
+
+    fn into_message(self, id: ExchangeNumber) -> Message {
+        match self {
+            Self::Body { data, end, trailers } => {
+                Message::Body(BodyPart { id, data, end, trailers: trailers.map(|trailers| *trailers) })
+            }
+            Self::Ws { kind, data, end } => Message::WsMessage(WsPart { id, kind, data, end }),
+            Self::Teardown { code, reason } => Message::WsTeardown { id, code, reason },
+        }
+    }
+}
+
+/// What a message means for the mux's owner.
+#[derive(Debug)]
+pub enum Received<T> {
+    /// Nothing to do.
+    Nothing,
+    /// A new exchange, to be accepted or cancelled; the flag says whether a WebSocket is wanted.
+    Request(RequestStart, bool),
+    /// An interim response.
+    Interim(ExchangeNumber, ResponseStart),
+    /// The response's head and first piece; the exchange goes on unless `ended`.
+    Response(ExchangeNumber, ResponseStart),
+    /// A part for an open exchange.
+    Part(ExchangeNumber, Part),
+    /// The peer cut the exchange off. It is closed; here is what was kept with it.
+    Cancelled(T, CancelCode, String),
+    /// The peer drains.
+    GoAway(Duration),
+    /// The peer takes its leave.
+    Disconnect,
+}
+
+/// The peer broke the protocol: the session ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A message that the other role sends.
+    #[error("a message of the wrong role")]
+    WrongRole,
+    /// A registration on a registered session.
+    #[error("a second registration")]
+    Registration,
+    /// An id that is not newer than the newest.
+    #[error("exchange {0} was opened before")]
+    Reused(ExchangeNumber),
+    /// An id that nobody opened.
+    #[error("exchange {0} was never opened")]
+    NeverOpened(ExchangeNumber),
+    /// A part before its head, or a second head, or a part after the last.
+    #[error("a message for exchange {0} out of its order")]
+    OutOfOrder(ExchangeNumber),
+    /// More bytes than credit.
+    #[error("exchange {0} has sent more than it had credit for")]
+    OverCredit(ExchangeNumber),
+    /// Credit beyond all reason.
+    #[error("exchange {0} was given more credit than can be counted")]
+    TooMuchCredit(ExchangeNumber),
+    /// More exchanges at once than agreed.
+    #[error("more exchanges at once than agreed")]
+    TooManyStreams,
+}
+
+impl<T> Mux<T> {
+    /// A mux of a session that begins now.
+    pub fn new(side: Side, max_streams: usize, ping_after: Duration, now: Instant) -> Self {
+        Self {
+            side,
+            streams: HashMap::new(),
+            newest: 0,
+            max_streams,
+            control: VecDeque::new(),
+            ready: VecDeque::new(),
+            ping_after,
+            heard: now,
+            pinged: false,
+        }
+    }
+
+    /// Opens an exchange and queues its head; gives its id.
+    pub fn open(&mut self, mut request: RequestStart, websocket: bool, user: T) -> ExchangeNumber {
+        self.newest += 1;
+        let id = self.newest;
+        request.id = id;
+        let mut stream = Stream::new(user);
+        stream.ours_done = request.end && !websocket;
+        stream.spend_first(&request.body);
+        self.streams.insert(id, stream);
+        self.control.push_back(if websocket {
+            Message::WsRequest(request)
+        } else {
+            Message::HttpRequest(request)
+        });
+        id
+    }
+
+    /// The id that the next [`open`](Self::open) gives.
+    pub fn next_id(&self) -> ExchangeNumber {
+        self.newest + 1
+    }
+
+    /// Keeps `user` with an exchange that [`receive`](Self::receive) just announced.
+    pub fn accept(&mut self, id: ExchangeNumber, user: T) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.user = user;
+        }
+    }
+
+    /// Queues the head of a response, interim or final. Does nothing when the exchange is over.
+    pub fn respond(&mut self, response: ResponseStart, websocket: bool) {
+        let id = response.id;
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if !response.status.is_informational() || websocket {
+            stream.answered = true;
+            stream.ours_done = response.end;
+            stream.spend_first(&response.body);
+        }
+        self.control.push_back(if websocket {
+            Message::WsResponse(response)
+        } else {
+            Message::HttpResponse(response)
+        });
+        self.close_if_done(id);
+    }
+
+    /// Queues a part; false when the exchange is over.
+    pub fn part(&mut self, id: ExchangeNumber, part: Part) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        stream.queue.push_back(part);
+        self.schedule(id);
+        true
+    }
+
+    /// Gives the peer more credit on an exchange.
+    pub fn grant(&mut self, id: ExchangeNumber, bytes: u32) {
+        if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.theirs_done) {
+            stream.receive_credit += u64::from(bytes);
+            self.control.push_back(Message::Credit { id, bytes });
+        }
+    }
+
+    /// Cuts an exchange off and tells the peer. What was kept with it comes back, unless it is over already.
+    pub fn cancel(&mut self, id: ExchangeNumber, code: CancelCode, detail: String) -> Option<T> {
+        let stream = self.streams.remove(&id)?;
+        self.control.push_back(Message::Cancel { id, code, detail });
+        Some(stream.user)
+    }
+
+    /// Queues a message that belongs to no exchange.
+    pub fn announce(&mut self, message: Message) {
+        self.control.push_back(message);
+    }
+
+    /// What goes out next, and the exchange whose part it was with that part's cost.
+    pub fn transmit(&mut self) -> Option<(Message, Option<Sent<'_, T>>)> {
+        if let Some(message) = self.control.pop_front() {
+            return Some((message, None));
+        }
+        let id = loop {
+            let id = self.ready.pop_front()?;
+            match self.streams.get_mut(&id) {
+                Some(stream) if stream.may_send() => break id,
+                Some(stream) => stream.scheduled = false,
+                None => {}
+            }
+        };
+        let stream = self.streams.get_mut(&id).expect("found above");
+        let front = stream.queue.front_mut().expect("may_send saw one");
+        let part = if u64::from(front.cost()) > stream.send_credit {
+            front.split(stream.send_credit)
+        } else {
+            stream.queue.pop_front().expect("may_send saw one")
+        };
+        let cost = part.cost();
+        stream.send_credit -= u64::from(cost);
+        stream.ours_done |= part.is_last();
+        stream.scheduled = stream.may_send();
+        if stream.scheduled {
+            self.ready.push_back(id);
+        }
+        let message = part.into_message(id);
+        if stream.ours_done && stream.theirs_done {
+            let stream = self.streams.remove(&id).expect("found above");
+            return Some((message, Some(Sent { user: Kept::Closed(stream.user), cost })));
+        }
+        Some((message, Some(Sent { user: Kept::Open(&self.streams[&id].user), cost })))
+    }
+
+    /// Takes in one message.
+    ///
+    /// # Errors
+    /// The peer broke the protocol.
+    pub fn receive(
+        &mut self,
+        message: Message,
+        user: impl FnOnce() -> T,
+        now: Instant,
+    ) -> Result<Received<T>, Violation> {
+        self.heard = now;
+        self.pinged = false;
+        match message {
+            Message::RegistrationRequest { .. } | Message::RegistrationResponse { .. } => {
+                Err(Violation::Registration)
+            }
+            Message::HttpRequest(request) => self.receive_request(request, false, user),
+            Message::WsRequest(request) => self.receive_request(request, true, user),
+            Message::HttpResponse(response) => self.receive_response(response, false),
+            Message::WsResponse(response) => self.receive_response(response, true),
+            Message::Body(BodyPart { id, data, end, trailers }) => {
+                self.receive_part(id, Part::Body { data, end, trailers: trailers.map(Box::new) })
+            }
+            Message::WsMessage(WsPart { id, kind, data, end }) => {
+                self.receive_part(id, Part::Ws { kind, data, end })
+            }
+            Message::WsTeardown { id, code, reason } => {
+                self.receive_part(id, Part::Teardown { code, reason })
+            }
+            Message::Credit { id, bytes } => self.receive_credit(id, bytes),
+            Message::Cancel { id, code, detail } => {
+                self.known(id)?;
+                Ok(match self.streams.remove(&id) {
+                    Some(stream) => Received::Cancelled(stream.user, code, detail),
+                    None => Received::Nothing,
+                })
+            }
+            Message::Ping => {
+                self.control.push_back(Message::Pong);
+                Ok(Received::Nothing)
+            }
+            Message::Pong => Ok(Received::Nothing),
+            Message::Disconnect if self.side == Side::Opener => Ok(Received::Disconnect),
+            Message::GoAway { grace } if self.side == Side::Acceptor => Ok(Received::GoAway(grace)),
+            Message::Disconnect | Message::GoAway { .. } => Err(Violation::WrongRole),
+        }
+    }
+
+    /// Something came from the peer, even if it wasn't a message of ours.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.pinged = false;
+    }
+
+    /// Does what is due: pings a silent peer. False when it has been silent for too long.
+    pub fn tick(&mut self, now: Instant) -> bool {
+        let silent = now.saturating_duration_since(self.heard);
+        if silent >= self.ping_after && !self.pinged {
+            self.pinged = true;
+            self.control.push_back(Message::Ping);
+        }
+        silent < self.ping_after * 2
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub fn deadline(&self) -> Instant {
+        self.heard + self.ping_after * if self.pinged { 2 } else { 1 }
+    }
+
+    /// Whether an exchange is open.
+    pub fn get(&mut self, id: ExchangeNumber) -> Option<&mut T> {
+        self.streams.get_mut(&id).map(|stream| &mut stream.user)
+    }
+
+    /// Exchanges open now.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether a message waits for [`transmit`](Self::transmit).
+    pub fn has_output(&self) -> bool {
+        !self.control.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Ends the session: gives back what was kept with the open exchanges.
+    pub fn close(&mut self) -> impl Iterator<Item = T> {
+        self.control.clear();
+        self.ready.clear();
+        std::mem::take(&mut self.streams).into_values().map(|stream| stream.user)
+    }
+
+    fn receive_request(
+        &mut self,
+        request: RequestStart,
+        websocket: bool,
+        user: impl FnOnce() -> T,
+    ) -> Result<Received<T>, Violation> {
+        if self.side == Side::Opener {
+            return Err(Violation::WrongRole);
+        }
+        if request.id <= self.newest {
+            return Err(Violation::Reused(request.id));
+        }
+        if self.streams.len() >= self.max_streams {
+            return Err(Violation::TooManyStreams);
+        }
+        self.newest = request.id;
+        let mut stream = Stream::new(user());
+        stream.theirs_done = request.end && !websocket;
+        stream.take_first(&request.body);
+        self.streams.insert(request.id, stream);
+        Ok(Received::Request(request, websocket))
+    }
+
+    fn receive_response(
+        &mut self,
+        response: ResponseStart,
+        websocket: bool,
+    ) -> Result<Received<T>, Violation> {
+        if self.side == Side::Acceptor {
+            return Err(Violation::WrongRole);
+        }
+        let id = response.id;
+        self.known(id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(Received::Nothing) };
+        if stream.answered {
+            return Err(Violation::OutOfOrder(id));
+        }
+        if response.status.is_informational() && !websocket {
+            return Ok(Received::Interim(id, response));
+        }
+        stream.answered = true;
+        stream.theirs_done = response.end;
+        stream.take_first(&response.body);
+        Ok(Received::Response(id, response))
+    }
+
+    fn receive_part(&mut self, id: ExchangeNumber, part: Part) -> Result<Received<T>, Violation> {
+        self.known(id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(Received::Nothing) };
+        if stream.theirs_done || (self.side == Side::Opener && !stream.answered) {
+            return Err(Violation::OutOfOrder(id));
+        }
+        let cost = u64::from(part.cost());
+        stream.receive_credit = stream.receive_credit.checked_sub(cost).ok_or(Violation::OverCredit(id))?;
+        stream.theirs_done = part.is_last();
+        Ok(Received::Part(id, part))
+    }
+
+    fn receive_credit(&mut self, id: ExchangeNumber, bytes: u32) -> Result<Received<T>, Violation> {
+        self.known(id)?;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.send_credit += u64::from(bytes);
+            if stream.send_credit > u64::from(u32::MAX) {
+                return Err(Violation::TooMuchCredit(id));
+            }
+            self.schedule(id);
+        }
+        Ok(Received::Nothing)
+    }
+
+    /// Takes an exchange off the table once both directions are done. To be called after the last part was
+    /// handed on.
+    pub fn close_if_done(&mut self, id: ExchangeNumber) -> Option<T> {
+        let done = self.streams.get(&id).is_some_and(|stream| stream.ours_done && stream.theirs_done);
+        if done { self.streams.remove(&id).map(|stream| stream.user) } else { None }
+    }
+
+    /// Whether the peer has nothing more to send on an open exchange, while we have.
+    pub fn only_ours_left(&self, id: ExchangeNumber) -> bool {
+        self.streams.get(&id).is_some_and(|stream| stream.theirs_done && !stream.ours_done)
+    }
+
+    fn known(&self, id: ExchangeNumber) -> Result<(), Violation> {
+        if id == 0 || id > self.newest { Err(Violation::NeverOpened(id)) } else { Ok(()) }
+    }
+
+    fn schedule(&mut self, id: ExchangeNumber) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.scheduled
+            && stream.may_send()
+        {
+            stream.scheduled = true;
+            self.ready.push_back(id);
+        }
+    }
+}
+
+/// A part that went out: what is kept with its exchange, and what the part cost.
+pub struct Sent<'a, T> {
+    /// What is kept with the exchange.
+    pub user: Kept<'a, T>,
+    /// Bytes of credit.
+    pub cost: u32,
+}
+
+/// What is kept with an exchange, still open or just closed.
+pub enum Kept<'a, T> {
+    /// The exchange goes on.
+    Open(&'a T),
+    /// It was the last part of both directions.
+    Closed(T),
+}
+
+impl<T> Kept<'_, T> {
+    /// What is kept, either way.
+    pub fn get(&self) -> &T {
+        match self {
+            Self::Open(user) => user,
+            Self::Closed(user) => user,
+        }
+    }
+}
+
+impl<T> Stream<T> {
+    fn new(user: T) -> Self {
+        Self {
+            user,
+            send_credit: u64::from(INITIAL_WINDOW),
+            receive_credit: u64::from(INITIAL_WINDOW),
+            queue: VecDeque::new(),
+            scheduled: false,
+            answered: false,
+            ours_done: false,
+            theirs_done: false,
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        self.queue.front().is_some_and(|part| u64::from(part.cost().min(SPLIT_FROM)) <= self.send_credit)
+    }
+
+    /// The first piece travels with the head; the initial window always has room for it.
+    fn spend_first(&mut self, first: &Bytes) {
+        if !first.is_empty() {
+            self.send_credit -= u64::from(wire::cost(first.len()));
+        }
+    }
+
+    fn take_first(&mut self, first: &Bytes) {
+        if !first.is_empty() {
+            self.receive_credit -= u64::from(wire::cost(first.len()));
+        }
+    }
+}

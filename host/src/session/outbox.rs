@@ -1,0 +1,219 @@
+//! What goes to the peer on one exchange: bodies cut into parts, a WebSocket's events, and the room they wait for.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::Sink;
+use http_body::Body as _;
+use tokio_util::sync::PollSender;
+
+use super::{
+    driver::Command,
+    handle::{Direction, Guard, Lines},
+    mux::Part,
+};
+use crate::{
+    exchange::{Body, ErrorKind, ForwardError, websocket::Event},
+    wire::{MAX_PART, message::WsKind},
+};
+
+/// Puts parts of one exchange into the driver's queue, no more than it has room for.
+pub(super) struct PartSender {
+    guard: Arc<Guard>,
+    work: PollSender<Command>,
+}
+
+impl PartSender {
+    pub(super) fn new(guard: Arc<Guard>, lines: &Lines) -> Self {
+        Self { guard, work: PollSender::new(lines.work.clone()) }
+    }
+
+    /// Waits for room.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+        ready!(self.guard.shared().poll_room(cx)).map_err(|_| gone())?;
+        self.work.poll_reserve(cx).map_err(|_| gone())
+    }
+
+    /// Sends a part; only after [`poll_ready`](Self::poll_ready) was ready.
+    pub(super) fn send(&mut self, part: Part) -> Result<(), ForwardError> {
+        let shared = self.guard.shared();
+        shared.queue(part.cost());
+        let command = Command::Part { shared: Arc::clone(shared), part };
+        self.work.send_item(command).map_err(|_| gone())
+    }
+}
+
+fn gone() -> ForwardError {
+    ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session ended")
+}
+
+/// A body cut into pieces of at most [`MAX_PART`] bytes.
+pub(super) struct Pieces {
+    body: Body,
+    left: Bytes,
+    ended: bool,
+}
+
+impl Pieces {
+    pub(super) fn new(body: Body) -> Self {
+        let ended = body.is_end_stream();
+        Self { body, left: Bytes::new(), ended }
+    }
+
+    /// What is here without waiting: the first piece, and whether it is the whole body.
+    pub(super) async fn first(&mut self) -> Result<(Bytes, bool), ForwardError> {
+        if self.ended {
+            return Ok((Bytes::new(), true));
+        }
+        poll_fn(|cx| {
+            Poll::Ready(match self.poll_data(cx) {
+                Poll::Ready(Ok(())) => Ok(self.cut()),
+                Poll::Ready(Err(error)) => Err(error),
+                Poll::Pending => Ok((Bytes::new(), false)),
+            })
+        })
+        .await
+    }
+
+    /// Puts a first piece back and gives the body as it was.
+    pub(super) fn restore(self, first: Bytes) -> Body {
+        Body::prefixed(first, Body::prefixed(self.left, self.body))
+    }
+
+    /// Sends everything.
+    pub(super) async fn pump(mut self, mut out: PartSender) -> Result<(), ForwardError> {
+        poll_fn(|cx| {
+            loop {
+                ready!(out.poll_ready(cx))?;
+                if self.left.is_empty() && !self.ended {
+                    match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                        Some(Ok(frame)) => match frame.into_data() {
+                            Ok(data) => {
+                                self.left = data;
+                                self.ended = self.body.is_end_stream();
+                            }
+                            Err(frame) => {
+                                let trailers = frame.into_trailers().ok().map(Box::new);
+                                return Poll::Ready(out.send(Part::Body {
+                                    data: Bytes::new(),
+                                    end: true,
+                                    trailers,
+                                }));
+                            }
+                        },
+                        Some(Err(error)) => return Poll::Ready(Err(error)),
+                        None => self.ended = true,
+                    }
+                }
+                let (data, end) = self.cut();
+                if data.is_empty() && !end {
+                    continue;
+                }
+                out.send(Part::Body { data, end, trailers: None })?;
+                if end {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits for data in `left`, or the end.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    self.left = data;
+                    self.ended = self.body.is_end_stream();
+                }
+                Err(frame) => {
+                    // Trailers right after the head: they go with the last part.
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    self.body = Body::trailers(trailers);
+                }
+            },
+            Some(Err(error)) => return Poll::Ready(Err(error)),
+            None => self.ended = true,
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn cut(&mut self) -> (Bytes, bool) {
+        let data = self.left.split_to(self.left.len().min(MAX_PART));
+        (data, self.ended && self.left.is_empty())
+    }
+}
+
+/// A WebSocket's events on their way to the peer.
+pub(super) struct OutboundSocket {
+    out: PartSender,
+    /// The rest of a message that is being cut.
+    cutting: Option<(WsKind, Bytes)>,
+}
+
+impl OutboundSocket {
+    pub(super) fn new(out: PartSender) -> Self {
+        Self { out, cutting: None }
+    }
+
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+        while let Some((kind, mut data)) = self.cutting.take() {
+            match self.out.poll_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    self.cutting = Some((kind, data));
+                    return Poll::Pending;
+                }
+            }
+            let piece = data.split_to(data.len().min(MAX_PART));
+            let end = data.is_empty();
+            self.out.send(Part::Ws { kind, data: piece, end })?;
+            if !end {
+                self.cutting = Some((kind, data));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Sink<Event> for OutboundSocket {
+    type Error = ForwardError;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+        ready!(self.poll_cut(cx))?;
+        self.out.poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, event: Event) -> Result<(), ForwardError> {
+        let (kind, mut data) = match event {
+            Event::Text(data) => (WsKind::Text, data),
+            Event::Binary(data) => (WsKind::Binary, data),
+            Event::Ping(data) => (WsKind::Ping, data),
+            Event::Pong(data) => (WsKind::Pong, data),
+            Event::Close(close) => {
+                self.out.guard.closed(Direction::Out);
+                return self.out.send(Part::Teardown { code: close.code, reason: close.reason });
+            }
+        };
+        let piece = data.split_to(data.len().min(MAX_PART));
+        let end = data.is_empty();
+        if !end {
+            self.cutting = Some((kind, data));
+        }
+        self.out.send(Part::Ws { kind, data: piece, end })
+    }
+
+    /// Everything is with the driver, which sends it as soon as there is credit.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+        self.poll_cut(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+        self.poll_flush(cx)
+    }
+}

@@ -1,0 +1,145 @@
+//! The answering side: one task for each exchange, from the request's head to the answer's last part.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use tokio::{sync::mpsc, task::AbortHandle};
+
+use super::{
+    driver::{Command, Signal},
+    handle::{Guard, Lines, duplex},
+    inbox::{Inbound, InboundBody, Inbox},
+    outbox::{PartSender, Pieces},
+    translate::{cancel_of, context_of, head_of},
+};
+use crate::{
+    exchange::{
+        Accepted, Answer, Body, ErrorKind, Forward, ForwardError, Interim, Request, RequestKind, Response,
+        websocket::join,
+    },
+    wire::message::{RequestStart, ResponseStart},
+};
+
+/// Starts exchanges.
+pub(super) struct Serve {
+    forward: Arc<dyn Forward>,
+    lines: Arc<Lines>,
+}
+
+impl Serve {
+    pub(super) fn new(forward: Arc<dyn Forward>, lines: Arc<Lines>) -> Self {
+        Self { forward, lines }
+    }
+
+    /// Starts an exchange in a task of its own; the handle ends it early.
+    pub(super) fn start(
+        &self,
+        start: RequestStart,
+        websocket: bool,
+        parts: Option<mpsc::Receiver<Inbound>>,
+        guard: Arc<Guard>,
+    ) -> AbortHandle {
+        let exchange = Exchange { id: start.id, websocket, lines: Arc::clone(&self.lines), guard };
+        let forward = Arc::clone(&self.forward);
+        tokio::spawn(async move { exchange.run(start, parts, forward).await }).abort_handle()
+    }
+}
+
+struct Exchange {
+    id: u64,
+    websocket: bool,
+    lines: Arc<Lines>,
+    guard: Arc<Guard>,
+}
+
+impl Exchange {
+    async fn run(
+        self,
+        start: RequestStart,
+        parts: Option<mpsc::Receiver<Inbound>>,
+        forward: Arc<dyn Forward>,
+    ) {
+        let mut context = context_of(&start, self.lines.settings.tunnel.clone());
+        context.interim = Some(self.interim());
+        let kind = if self.websocket { RequestKind::WebSocket } else { RequestKind::Http };
+        let (head, first) = head_of(start, kind);
+        let (body, socket) = match parts {
+            None => (Body::full(first), None),
+            Some(parts) if self.websocket => (Body::empty(), Some(parts)),
+            Some(parts) => {
+                let inbox = Inbox::new(parts, Arc::clone(&self.guard));
+                (Body::stream(InboundBody::new(inbox, first)), None)
+            }
+        };
+        let done = match forward.forward(Request { head, body, context }).await {
+            Ok(Answer::Http(response)) => {
+                let sent = self.send_response(response).await;
+                if sent.is_ok() {
+                    self.guard.finish();
+                }
+                sent
+            }
+            Ok(Answer::WebSocket(accepted)) => self.join_socket(accepted, socket).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            // A WebSocket's guard knows by itself whether both directions were closed.
+            Ok(()) => {}
+            Err(error) => self.cancel(error).await,
+        }
+    }
+
+    async fn send_response(&self, response: Response) -> Result<(), ForwardError> {
+        let mut pieces = Pieces::new(response.body);
+        let (first, end) = pieces.first().await?;
+        self.respond(response.status, response.headers, first, end).await;
+        if end { Ok(()) } else { pieces.pump(PartSender::new(Arc::clone(&self.guard), &self.lines)).await }
+    }
+
+    async fn join_socket(
+        &self,
+        accepted: Accepted,
+        parts: Option<mpsc::Receiver<Inbound>>,
+    ) -> Result<(), ForwardError> {
+        let Some(parts) = parts else {
+            return Err(ForwardError::new(
+                ErrorKind::OriginFailed,
+                "a WebSocket for a request that wanted none",
+            ));
+        };
+        self.respond(StatusCode::SWITCHING_PROTOCOLS, accepted.headers, Bytes::new(), false).await;
+        join(duplex(parts, &self.guard, &self.lines), accepted.duplex).await;
+        Ok(())
+    }
+
+    async fn respond(&self, status: StatusCode, headers: HeaderMap, body: Bytes, end: bool) {
+        let response = Box::new(ResponseStart { id: self.id, status, headers, body, end });
+        // A driver that is gone has ended this exchange too.
+        let _ = self.lines.work.send(Command::Respond { response, websocket: self.websocket }).await;
+    }
+
+    async fn cancel(&self, error: ForwardError) {
+        tracing::debug!(%error, cause = error.cause().map(tracing::field::display), "an exchange failed");
+        let (code, detail) = cancel_of(&error);
+        drop(error);
+        let _ = self.lines.work.send(Command::Cancel { id: self.id, code, detail }).await;
+        self.guard.finish();
+    }
+
+    /// Sends interim responses. They are advice, so that one that finds the queue full is dropped; only the wish for
+    /// the body always arrives.
+    fn interim(&self) -> Interim {
+        let (id, websocket) = (self.id, self.websocket);
+        let lines = Arc::clone(&self.lines);
+        Arc::new(move |status, headers| {
+            if status == StatusCode::CONTINUE {
+                lines.signal(Signal::Continue(id));
+            } else if status.is_informational() && !websocket {
+                let response =
+                    Box::new(ResponseStart { id, status, headers, body: Bytes::new(), end: false });
+                let _ = lines.work.try_send(Command::Respond { response, websocket: false });
+            }
+        })
+    }
+}
