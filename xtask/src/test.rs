@@ -1,0 +1,21 @@
+//! `cargo xtask test`: all that must hold before a change goes in, cheapest first.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::{deny, step::Step};
+
+/// Runs everything and stops at the first failure. `extra` goes to `cargo test`.
+pub(crate) fn run(extra: &[&str]) -> Result<()> {
+    let start = Instant::now();
+    Step::cargo("fmt --all --check").run()?;
+    Step::cargo("clippy --workspace --all-targets --locked -- -D warnings").run()?;
+    Step::cargo("doc --workspace --no-deps --locked").with("RUSTDOCFLAGS", "-D warnings").run()?;
+    deny::check()?;
+    // Built once and first, so that a broken build is told apart from a broken test.
+    Step::cargo("build --workspace --bins --locked").run()?;
+    Step::cargo("test --workspace --locked").arguments(extra).run()?;
+    println!("xtask: everything holds, after {:.0} s", start.elapsed().as_secs_f32());
+    Ok(())
+}
