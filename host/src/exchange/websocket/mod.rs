@@ -5,9 +5,14 @@
 use std::{fmt, pin::Pin};
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream};
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol},
+};
 
-use super::ForwardError;
+use super::{ErrorKind, ForwardError};
 
 /// One thing that crosses a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,4 +71,67 @@ impl fmt::Debug for Duplex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Duplex")
     }
+}
+
+/// Which side of the handshake this end of a connection is (RFC 6455 section 5.3: only clients mask).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The end that accepted the upgrade.
+    Server,
+    /// The end that asked for it.
+    Client,
+}
+
+/// What passed through [`join`].
+#[derive(Debug)]
+pub struct Joined;
+
+/// Speaks WebSocket over an upgraded connection. `max_message` is in bytes.
+pub fn over<I>(io: I, role: Role, max_message: usize) -> Duplex
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let role = match role {
+        Role::Server => protocol::Role::Server,
+        Role::Client => protocol::Role::Client,
+    };
+    let config = protocol::WebSocketConfig::default().max_message_size(Some(max_message));
+    let socket = WebSocketStream::from_raw_socket(io, role, Some(config)).now_or_never();
+    let (outgoing, incoming) = socket.expect("nothing to wait for").split();
+    let incoming = incoming.filter_map(async |message| match message.ok()? {
+        Message::Text(text) => Some(Event::Text(text.into())),
+        Message::Binary(bytes) => Some(Event::Binary(bytes)),
+        Message::Ping(bytes) => Some(Event::Ping(bytes)),
+        Message::Pong(bytes) => Some(Event::Pong(bytes)),
+        Message::Close(frame) => Some(Event::Close(match frame {
+            Some(frame) => Close::new(frame.code.into(), frame.reason.as_str()),
+            None => Close::new(Close::NONE, ""),
+        })),
+        Message::Frame(_) => None,
+    });
+    let outgoing = outgoing
+        .sink_map_err(|error| {
+            ForwardError::new(ErrorKind::Cancelled, "the connection broke off").because(error)
+        })
+        .with(async |event| {
+            Ok::<_, ForwardError>(match event {
+                Event::Text(text) => Message::Text(text.try_into().expect("valid UTF-8")),
+                Event::Binary(bytes) => Message::Binary(bytes),
+                Event::Ping(bytes) => Message::Ping(bytes),
+                Event::Pong(bytes) => Message::Pong(bytes),
+                Event::Close(close) => Message::Close(Some(protocol::CloseFrame {
+                    code: close.code.into(),
+                    reason: close.reason.into(),
+                })),
+            })
+        });
+    Duplex { incoming: Box::pin(incoming), outgoing: Box::pin(outgoing) }
+}
+
+/// Pumps both directions until the WebSocket is over.
+pub async fn join(near: Duplex, far: Duplex) -> Joined {
+    let there = near.incoming.map(Ok).forward(far.outgoing);
+    let back = far.incoming.map(Ok).forward(near.outgoing);
+    let _ = futures_util::future::join(there, back).await;
+    Joined
 }
