@@ -2,6 +2,12 @@
 //!
 //! Knows names and seats; must not know WebSocket frames, sessions' insides, or who called.
 
+#[cfg(test)]
+pub(crate) mod contract;
+pub mod memory;
+
+pub use memory::MemoryBus;
+
 use std::sync::Arc;
 
 use crate::{exchange::Forward, wire::TunnelName};

@@ -1,1 +1,292 @@
-//! Which hop-by-hop headers come off and what the proxy says about a visitor.
+//! Which headers may pass from one hop to the next, and what the proxy says about a visitor.
+//!
+//! Pure functions over header maps. Owns the lists and their order: what belongs to one hop is taken off first,
+//! and only then is anything set, so that `Connection: X-Forwarded-Host` can't take off what we set (the class of
+//! CVE-2024-45410). Must not know sockets or settings.
+
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use ipnet::IpNet;
+
+use super::{RequestKind, Scheme};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// How a request came in, as far as the connection shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// The scheme of the connection.
+    pub scheme: Scheme,
+    /// Host and optional port that the request names.
+    pub authority: &'a str,
+    /// Peers whose word about their own visitors is taken.
+    pub trusted: &'a [IpNet],
+}
+
+/// Who the visitor is and how they came, after asking trusted proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visitor {
+    /// Their address; port 0 if only a trusted proxy knows it and doesn't say.
+    pub address: SocketAddr,
+    /// The scheme that they used.
+    pub scheme: Scheme,
+}
+
+/// Makes a visitor's request headers fit to be forwarded: takes off `Host`, hop-by-hop headers (RFC 9110
+/// section 7.6.1), our reserved prefix and, unless the peer is trusted, every claim about forwarding; then sets
+/// `X-Forwarded-For`, `-Host`, `-Proto` and `Forwarded` (RFC 7239).
+///
+/// The order of names, and of the values of one name, stays.
+pub fn request(headers: &mut HeaderMap, kind: RequestKind, arrival: &Arrival<'_>) -> Visitor {
+    let trusted = is_trusted(arrival.trusted, arrival.peer.ip());
+    let trailers = wants_trailers(headers);
+    let named = Named::of(headers);
+    retain(headers, |name| {
+        *name != header::HOST
+            && passes_request(name)
+            && !named.has(name)
+            && (kind != RequestKind::WebSocket || !is_handshake(name))
+            // A trusted proxy sets the names it knows; it may well pass on a visitor's odd spelling of them.
+            && (!claims_forwarding(name) || (trusted && !name.as_str().contains('_')))
+    });
+    if trailers {
+        // The one transfer coding a hop may ask of the next; gRPC servers insist on it (RFC 9110 section 10.1.4).
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let visitor = if trusted {
+        believed(headers, arrival)
+    } else {
+        Visitor { address: arrival.peer, scheme: arrival.scheme }
+    };
+    describe(headers, arrival, visitor);
+    visitor
+}
+
+/// Makes an origin's response headers fit to be forwarded.
+pub fn response(headers: &mut HeaderMap) {
+    let named = Named::of(headers);
+    let stays = |name: &HeaderName| passes_response(name) && !named.has(name);
+    if !headers.keys().all(stays) {
+        retain(headers, stays);
+    }
+}
+
+/// Makes the response headers of an accepted upgrade fit to be forwarded: as [`response`], and without what each
+/// hop of a WebSocket negotiates for itself.
+pub fn upgrade_response(headers: &mut HeaderMap) {
+    response(headers);
+    let stays = |name: &HeaderName| !is_handshake(name) && !is_framing(name);
+    if !headers.keys().all(stays) {
+        retain(headers, stays);
+    }
+}
+
+/// Makes trailers of either direction fit to be forwarded: nothing of one hop, no framing, no routing (RFC 9110
+/// section 6.5.1), no claim about forwarding, which nobody would check again after the head.
+pub fn trailers(headers: &mut HeaderMap) {
+    let named = Named::of(headers);
+    let stays = |name: &HeaderName| {
+        passes_request(name)
+            && passes_response(name)
+            && !named.has(name)
+            && !is_framing(name)
+            && !claims_forwarding(name)
+            && *name != header::HOST
+    };
+    if !headers.keys().all(stays) {
+        retain(headers, stays);
+    }
+}
+
+/// Keeps the headers for which `stays` holds, in order. (`HeaderMap::remove` moves the last entry into the gap.)
+fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
+    let mut kept = HeaderMap::with_capacity(headers.len() + 5);
+    let mut current: Option<HeaderName> = None;
+    for (name, value) in std::mem::take(headers) {
+        if let Some(name) = name {
+            current = stays(&name).then_some(name);
+        }
+        if let Some(name) = &current {
+            kept.append(name.clone(), value);
+        }
+    }
+    *headers = kept;
+}
+
+/// The names that the `Connection` header lists.
+struct Named(Vec<HeaderName>);
+
+impl Named {
+    fn of(headers: &HeaderMap) -> Self {
+        let options = tokens(headers, &header::CONNECTION);
+        // The usual two name no header, or one that goes anyway.
+        let options = options.filter(|option| {
+            !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
+        });
+        Self(options.filter_map(|option| HeaderName::from_bytes(option).ok()).collect())
+    }
+
+    fn has(&self, name: &HeaderName) -> bool {
+        self.0.contains(name)
+    }
+}
+
+/// The members of a comma-separated list over all its lines, trimmed.
+pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+fn passes_request(name: &HeaderName) -> bool {
+    // RFC 9110 section 11.7.2: credentials for a proxy are for the next one, and a gateway's origin isn't one.
+    !is_hop_by_hop(name) && *name != header::PROXY_AUTHORIZATION && !is_reserved(name)
+}
+
+fn passes_response(name: &HeaderName) -> bool {
+    // RFC 9110 section 11.7.1 and 11.7.3: these speak to the next client on the way back, which is us.
+    !is_hop_by_hop(name)
+        && *name != header::PROXY_AUTHENTICATE
+        && name.as_str() != "proxy-authentication-info"
+        && !is_reserved(name)
+}
+
+/// RFC 9110 section 7.6.1. `Trailer` isn't among them: it describes trailers that do pass.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, header::CONNECTION | header::TE | header::TRANSFER_ENCODING | header::UPGRADE)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+}
+
+/// Names in which only the programs of a tunnel may speak.
+fn is_reserved(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    name.len() > 6 && name.starts_with(b"tunnel") && matches!(name[6], b'-' | b'_')
+}
+
+/// What each hop of a WebSocket negotiates for itself (RFC 6455 section 4).
+fn is_handshake(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::SEC_WEBSOCKET_KEY
+            | header::SEC_WEBSOCKET_VERSION
+            | header::SEC_WEBSOCKET_EXTENSIONS
+            | header::SEC_WEBSOCKET_ACCEPT
+    )
+}
+
+fn is_framing(name: &HeaderName) -> bool {
+    matches!(*name, header::CONTENT_LENGTH | header::TRAILER)
+}
+
+/// Whether a header says who the visitor is or how they came. Origins behind CGI-like gateways read `_` as `-`, so
+/// `X_Forwarded_Proto` would be believed as ours (GHSA-5m6w-wvh7-57vm).
+fn claims_forwarding(name: &HeaderName) -> bool {
+    const FAMILY: &[u8] = b"x-forwarded-";
+    let bytes = name.as_str().as_bytes();
+    let folds_to =
+        |prefix: &[u8]| bytes.iter().zip(prefix).all(|(&a, &b)| a == b || (a == b'_' && b == b'-'));
+    *name == header::FORWARDED
+        || (bytes.len() > FAMILY.len() && folds_to(FAMILY))
+        || (bytes.len() == 9 && folds_to(b"x-real-ip"))
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    tokens(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
+fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+    !trusted.is_empty() && trusted.iter().any(|net| net.contains(&address.to_canonical()))
+}
+
+/// What a trusted peer says of its visitor: the right-most address that isn't a trusted proxy itself, since
+/// everything further left was written by whoever is at that address.
+fn believed(headers: &HeaderMap, arrival: &Arrival<'_>) -> Visitor {
+    let hops: Vec<_> = tokens(headers, &X_FORWARDED_FOR).collect();
+    let mut address = arrival.peer;
+    for hop in hops.iter().rev() {
+        // An entry that can't be read ends the chain: nothing to its left is vouched for.
+        let Some(next) = std::str::from_utf8(hop).ok().and_then(parse_address) else { break };
+        address = next;
+        if !is_trusted(arrival.trusted, next.ip()) {
+            break;
+        }
+    }
+    let scheme = match tokens(headers, &X_FORWARDED_PROTO).last() {
+        Some(proto) if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
+        Some(proto) if proto.eq_ignore_ascii_case(b"http") => Scheme::Http,
+        _ => arrival.scheme,
+    };
+    Visitor { address, scheme }
+}
+
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, 0)).or_else(|_| text.parse()).ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
+
+fn describe(headers: &mut HeaderMap, arrival: &Arrival<'_>, visitor: Visitor) {
+    let peer = arrival.peer.ip().to_canonical();
+    let mut text = String::with_capacity(128);
+    // Without a trusted peer, nothing of these is left to append to.
+    join(&mut text, headers, &X_FORWARDED_FOR);
+    let _ = write!(text, "{peer}");
+    set(headers, X_FORWARDED_FOR, &text);
+    text.clear();
+
+    join(&mut text, headers, &header::FORWARDED);
+    let _ = match peer {
+        IpAddr::V4(ip) => write!(text, "for={ip}"),
+        // RFC 7239 section 6: an IPv6 address stands in brackets, and brackets need quotes.
+        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
+    };
+    let (host, proto) = (arrival.authority, arrival.scheme.as_str());
+    let _ = if is_token(host) { write!(text, ";host={host}") } else { write!(text, ";host=\"{host}\"") };
+    let _ = write!(text, ";proto={proto}");
+    set(headers, header::FORWARDED, &text);
+
+    if !headers.contains_key(X_FORWARDED_HOST) {
+        set(headers, X_FORWARDED_HOST, host);
+    }
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(visitor.scheme.as_str()));
+    }
+}
+
+/// Adds what the header says so far, all lines as one list, with a comma after it.
+fn join(text: &mut String, headers: &HeaderMap, name: &HeaderName) {
+    for line in headers.get_all(name).iter().filter_map(|line| line.to_str().ok()) {
+        if !line.trim().is_empty() {
+            text.push_str(line);
+            text.push_str(", ");
+        }
+    }
+}
+
+/// An authority that was parsed can't be an invalid value; were it one, the header would rather be missing.
+fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    match HeaderValue::from_str(text) {
+        Ok(value) => headers.insert(name, value),
+        Err(_) => headers.remove(name),
+    };
+}
+
+/// RFC 9110 section 5.6.2; anything else must be quoted. A host with a port isn't a token.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,207 @@
 //! The public role: visitors come in, clients attach, and each exchange finds its tunnel.
+//!
+//! Owns the life of one node, from [`bind`] to the end of [`Proxy::run`]. Must not know how a session works inside.
+//!
+//! A node leaves in this order, so that nobody's exchange is cut short without need:
+//! 1. it isn't ready any more (`/healthz`), and takes no new connections;
+//! 2. clients are told to move ([`Shared::drain`]); idle visitors are let go;
+//! 3. exchanges under way have the grace period to end;
+//! 4. what is left is cancelled ([`Shared::kill`]), sessions with it;
+//! 5. the end.
 
+mod answer;
+mod attach;
 pub mod config;
+mod connection;
+mod interim;
+mod limits;
+mod linger;
+mod outgoing;
+mod own;
+mod page;
+mod route;
+mod upgrade;
+mod visitor;
+
+#[cfg(test)]
+mod tests;
 
 pub use config::{Config, Limits, Rate};
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::wire::TunnelName;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    limits::{AnswerTimeout, BodyLimit, RateLimit},
+    route::Names,
+};
+use crate::{
+    bus::{Bus, MemoryBus},
+    exchange::{ExchangeId, Forward},
+    wire::TunnelName,
+};
+
+/// How long sessions may take for their last words once everything else is over.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Takes the address; visitors and clients may connect from now on, and are served once [`Proxy::run`] is called.
+///
+/// # Errors
+/// The address can't be listened on.
+pub async fn bind(config: Config) -> Result<Proxy, BindError> {
+    let failed = |source| BindError { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let base = getrandom::u64().map_err(|error| failed(io::Error::other(error)))?;
+    let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(config.limits.max_sessions_per_name));
+    Ok(Proxy { listener, address, shared: Arc::new(Shared::new(config, address, base, bus)) })
+}
+
+/// An address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {address}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// A proxy that has its address.
+pub struct Proxy {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// Where it listens, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How it is reached from outside; no slash at the end.
+    pub fn public_url(&self) -> String {
+        self.shared.names.public_url()
+    }
+
+    /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and [`LAST_WORDS`] later.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { listener, address, shared } = self;
+        // Should this future be dropped half-way, nothing of it lives on.
+        let _end = shared.kill.clone().drop_guard();
+        let report = shared.config.report.clone();
+        report(Event::Listening { address, public_url: shared.names.public_url() });
+
+        connection::accept(listener, &shared, &stop).await;
+        shared.drain.cancel();
+        report(Event::Draining { exchanges: shared.exchanges.load(Ordering::Relaxed) });
+        shared.visitors.close();
+        let _ = tokio::time::timeout(shared.config.grace_period, shared.visitors.wait()).await;
+        shared.kill.cancel();
+        shared.visitors.wait().await;
+        shared.sessions.close();
+        let _ = tokio::time::timeout(LAST_WORDS, shared.sessions.wait()).await;
+        report(Event::Stopped);
+    }
+}
+
+/// What all parts of one node share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) names: Names,
+    #[allow(dead_code, reason = "for clients that attach")]
+    pub(crate) bus: Arc<dyn Bus>,
+    /// Every exchange goes in here.
+    pub(crate) pipeline: Arc<dyn Forward>,
+    /// Connections of visitors, and their WebSockets. A node drains until these are done.
+    pub(crate) visitors: TaskTracker,
+    /// Sessions of clients. They end when `kill` is cancelled, or before.
+    pub(crate) sessions: TaskTracker,
+    /// Cancelled when the node begins to drain: clients have to move.
+    pub(crate) drain: CancellationToken,
+    /// Cancelled when what is left has to end at once.
+    pub(crate) kill: CancellationToken,
+    /// A permit for each connected client that hasn't registered yet.
+    #[allow(dead_code, reason = "for clients that attach")]
+    pub(crate) unregistered: Arc<Semaphore>,
+    exchanges: AtomicUsize,
+    ids: Ids,
+}
+
+impl Shared {
+    fn new(config: Config, address: SocketAddr, base: u64, bus: Arc<dyn Bus>) -> Self {
+        let limits = &config.limits;
+        let route: Arc<dyn Forward> = bus.clone();
+        let timed = Arc::new(AnswerTimeout::new(config.answer_timeout, route));
+        let sized = Arc::new(BodyLimit::new(limits.max_body, timed));
+        let pipeline = Arc::new(RateLimit::new(limits.rate, sized));
+        Self {
+            names: Names::new(&config, address),
+            bus,
+            pipeline,
+            visitors: TaskTracker::new(),
+            sessions: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            unregistered: Arc::new(Semaphore::new(limits.max_unregistered)),
+            exchanges: AtomicUsize::new(0),
+            ids: Ids { base, next: AtomicU64::new(0) },
+            config,
+        }
+    }
+
+    /// The URL by which visitors reach a tunnel; no slash at the end.
+    #[allow(dead_code, reason = "for clients that attach")]
+    pub(crate) fn public_url_of(&self, name: &TunnelName) -> String {
+        self.names.public_url_of(name)
+    }
+}
+
+/// An exchange that is under way until this is dropped.
+pub(crate) struct OpenExchange(Arc<Shared>);
+
+impl OpenExchange {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.exchanges.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for OpenExchange {
+    fn drop(&mut self) {
+        self.0.exchanges.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Names for exchanges: unlike each other in one process, and in all likelihood between processes.
+struct Ids {
+    base: u64,
+    next: AtomicU64,
+}
+
+impl Ids {
+    /// Splitmix64 (Steele, Lea, Flood 2014): a bijection, so that a counter never gives the same id twice, and ids
+    /// don't tell visitors how many others there are.
+    fn next(&self) -> ExchangeId {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut mixed = self.base.wrapping_add(count.wrapping_mul(GOLDEN));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ExchangeId(mixed ^ (mixed >> 31))
+    }
+}
 
 /// What an operator, or a program that started the proxy, wants to see.
 #[derive(Debug, Clone)]

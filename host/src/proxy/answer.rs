@@ -1,0 +1,267 @@
+//! What a visitor sees when there is no answer: the one file that turns failures into statuses and sentences.
+//!
+//! Owns the mapping; must not know where a failure comes from.
+
+use std::time::Duration;
+
+use http::{
+    HeaderValue, StatusCode,
+    header::{ALLOW, CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE},
+};
+use serde_json::json;
+
+use super::{
+    page::{Form, Page},
+    route::BadTarget,
+};
+use crate::exchange::{Blame, Body, ErrorKind, ExchangeId, ForwardError};
+
+/// A stable code for programs; see `ErrorKind::code`.
+const TUNNEL_ERROR: &str = "tunnel-error";
+/// The exchange's id, the same in the logs of proxy and client.
+const TUNNEL_REQUEST_ID: &str = "tunnel-request-id";
+
+/// The answer to a failed exchange.
+pub(crate) fn failure(error: &ForwardError, exchange: ExchangeId, form: Form) -> http::Response<Body> {
+    let kind = error.kind();
+    let mut response = page(status(kind), kind, error.detail(), exchange, form);
+    if let Some(wait) = retry_after(kind) {
+        // Whole seconds, rounded up, so that trying then does succeed.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    log(error, exchange);
+    response
+}
+
+/// The answer to a request whose target can't be routed.
+pub(crate) fn bad_target(reason: BadTarget, exchange: ExchangeId, form: Form) -> http::Response<Body> {
+    let status = match reason {
+        BadTarget::Connect => StatusCode::METHOD_NOT_ALLOWED,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let mut response = page(status, ErrorKind::BadRequest, &reason.to_string(), exchange, form);
+    if reason == BadTarget::Connect {
+        let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    response
+}
+
+/// The answer to an upgrade to another version of WebSocket (RFC 6455 section 4.4).
+pub(crate) fn wrong_websocket_version(exchange: ExchangeId, form: Form) -> http::Response<Body> {
+    let detail = "the request asks for a version of WebSocket other than 13";
+    let mut response = page(StatusCode::UPGRADE_REQUIRED, ErrorKind::BadRequest, detail, exchange, form);
+    let headers = response.headers_mut();
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    // RFC 9110 section 15.5.22: a 426 names the protocol in `Upgrade`.
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response
+}
+
+fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::BadRequest | ErrorKind::Cancelled => StatusCode::BAD_REQUEST,
+        ErrorKind::RefusedByPlugin => StatusCode::FORBIDDEN,
+        ErrorKind::NoSuchTunnel => StatusCode::NOT_FOUND,
+        ErrorKind::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::TunnelGone
+        | ErrorKind::OriginUnreachable
+        | ErrorKind::OriginFailed
+        | ErrorKind::PluginFailed
+        | ErrorKind::PeerBrokeProtocol
+        | ErrorKind::ResponseTooLarge { .. } => StatusCode::BAD_GATEWAY,
+        ErrorKind::Offline | ErrorKind::TooManyExchanges | ErrorKind::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+fn retry_after(kind: ErrorKind) -> Option<Duration> {
+    match kind {
+        ErrorKind::TooManyRequests { retry_after } => Some(retry_after),
+        // A client that only lost its connection is back within a few seconds.
+        ErrorKind::Offline => Some(Duration::from_secs(5)),
+        ErrorKind::TooManyExchanges | ErrorKind::Draining => Some(Duration::from_secs(1)),
+        _ => None,
+    }
+}
+
+fn title(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::BadRequest | ErrorKind::Cancelled => "This request can't be served",
+        ErrorKind::RefusedByPlugin => "This request was refused",
+        ErrorKind::NoSuchTunnel => "There is no such tunnel",
+        ErrorKind::Offline => "The service is offline",
+        ErrorKind::TunnelGone => "The connection to the service was lost",
+        ErrorKind::TimedOut => "The service didn't answer in time",
+        ErrorKind::OriginUnreachable => "The service isn't running",
+        ErrorKind::OriginFailed => "The service failed to answer",
+        ErrorKind::PluginFailed => "A plugin failed",
+        ErrorKind::PeerBrokeProtocol => "The client of this tunnel failed",
+        ErrorKind::RequestTooLarge { .. } => "The request is too large",
+        ErrorKind::ResponseTooLarge { .. } => "The response is too large",
+        ErrorKind::TooManyRequests { .. } => "Too many requests",
+        ErrorKind::TooManyExchanges => "The service is busy",
+        ErrorKind::Draining => "This proxy is restarting",
+    }
+}
+
+fn hint(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::BadRequest | ErrorKind::Cancelled => "Correct the request and send it again.",
+        ErrorKind::RefusedByPlugin => "Ask whoever publishes this service what it lets pass.",
+        ErrorKind::NoSuchTunnel => {
+            "Check the address. If the service is yours, start its client and use the URL that it prints."
+        }
+        ErrorKind::Offline => {
+            "Try again in a few seconds. If the service is yours, check that its client is running and can reach \
+             this proxy."
+        }
+        ErrorKind::TunnelGone => {
+            "Whether the service has acted on the request is unknown. Try again once you know that doing it twice \
+             does no harm."
+        }
+        ErrorKind::TimedOut => "If the service is yours, see what keeps it busy, or raise the limit.",
+        ErrorKind::OriginUnreachable => {
+            "If the service is yours, start it, or restart the client with the address at which it listens."
+        }
+        ErrorKind::OriginFailed => "If the service is yours, its own log should say more.",
+        ErrorKind::PluginFailed => "Give the request id to the operator, whose log says more.",
+        ErrorKind::PeerBrokeProtocol => "If the service is yours, update its client and try again.",
+        ErrorKind::RequestTooLarge { .. } => {
+            "Send less at once, or ask the proxy's operator to raise --max-body."
+        }
+        ErrorKind::ResponseTooLarge { .. } => {
+            "Ask the service for less at once, e.g. with a Range, or the proxy's operator to raise --max-body."
+        }
+        ErrorKind::TooManyRequests { .. } => {
+            "Wait for as long as Retry-After says, or ask the proxy's operator to raise the rate."
+        }
+        ErrorKind::TooManyExchanges => "Try again in a moment.",
+        ErrorKind::Draining => "Try again in a moment.",
+    }
+}
+
+fn blame(kind: ErrorKind) -> (&'static str, &'static str) {
+    match kind.blame() {
+        Blame::Visitor => ("visitor", "The reason lies in the request."),
+        Blame::Proxy => {
+            ("proxy", "The reason lies with this proxy; the request and the service are not at fault.")
+        }
+        Blame::Client => (
+            "client",
+            "The reason lies between this proxy and the tunnel's client; the request is not at fault.",
+        ),
+        Blame::Origin => {
+            ("origin", "The reason lies with the service behind the tunnel; the tunnel itself works.")
+        }
+    }
+}
+
+fn page(
+    status: StatusCode,
+    kind: ErrorKind,
+    detail: &str,
+    exchange: ExchangeId,
+    form: Form,
+) -> http::Response<Body> {
+    let message = sentence(detail);
+    let (culprit, whose) = blame(kind);
+    let id = exchange.to_string();
+    let page = Page {
+        title: title(kind),
+        paragraphs: vec![&message, whose, hint(kind)],
+        command: None,
+        facts: vec![("Status", status.as_str()), ("Error", kind.code()), ("Request id", &id)],
+        json: json!({
+            "error": kind.code(),
+            "message": message,
+            "blame": culprit,
+            "hint": hint(kind),
+            "request_id": id,
+        }),
+    };
+    let mut response = page.respond(status, form);
+    let headers = response.headers_mut();
+    headers.insert(TUNNEL_ERROR, HeaderValue::from_static(kind.code()));
+    if let Ok(id) = HeaderValue::try_from(id) {
+        headers.insert(TUNNEL_REQUEST_ID, id);
+    }
+    response
+}
+
+/// A detail as a sentence: capital letter, full stop.
+fn sentence(detail: &str) -> String {
+    let mut chars = detail.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+fn log(error: &ForwardError, exchange: ExchangeId) {
+    let kind = error.kind().code();
+    let cause = error.cause().map(tracing::field::display);
+    if error.kind().blame() == Blame::Proxy {
+        tracing::warn!(%exchange, kind, detail = error.detail(), cause, "exchange failed");
+    } else {
+        tracing::debug!(%exchange, kind, detail = error.detail(), cause, "exchange failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    const ID: ExchangeId = ExchangeId(0xab);
+
+    async fn text(response: http::Response<Body>) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn says_what_whose_fault_and_what_to_do_in_each_form() {
+        let error =
+            ForwardError::new(ErrorKind::OriginUnreachable, "nothing answers at <http://localhost:3000>");
+        let response = failure(&error, ID, Form::Json);
+        assert_eq!(response.status(), 502);
+        assert_eq!(response.headers()["tunnel-error"], "origin-unreachable");
+        assert_eq!(response.headers()["tunnel-request-id"], "00000000000000ab");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        let json: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(json["error"], "origin-unreachable");
+        assert_eq!(json["message"], "Nothing answers at <http://localhost:3000>.");
+        assert_eq!(json["blame"], "origin");
+        assert_eq!(json["request_id"], "00000000000000ab");
+        assert!(json["hint"].as_str().unwrap().contains("start it"));
+
+        let plain = text(failure(&error, ID, Form::Text)).await;
+        assert!(plain.contains("Nothing answers at <http://localhost:3000>."), "{plain}");
+        let html = text(failure(&error, ID, Form::Html)).await;
+        assert!(html.contains("Nothing answers at &lt;http://localhost:3000&gt;."), "{html}");
+    }
+
+    #[test]
+    fn the_private_cause_stays_private() {
+        let error = ForwardError::new(ErrorKind::OriginFailed, "the service broke off").because("secret");
+        let response = failure(&error, ID, Form::Json);
+        assert!(!format!("{response:?}").contains("secret"));
+    }
+
+    #[test]
+    fn waits_are_whole_seconds_rounded_up() {
+        for (millis, seconds) in [(1, "1"), (1000, "1"), (1001, "2")] {
+            let retry_after = Duration::from_millis(millis);
+            let error = ForwardError::new(ErrorKind::TooManyRequests { retry_after }, "too fast");
+            let response = failure(&error, ID, Form::Text);
+            assert_eq!(
+                (response.status().as_u16(), response.headers()["retry-after"].as_bytes()),
+                (429, seconds.as_bytes())
+            );
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Connections: taking them, speaking HTTP/1.1 over each, and letting them go.
+//!
+//! Owns the sockets. Must not know what a request means.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Limits, Shared,
+    interim::{InterimIo, Interims},
+    linger::{Lingering, Unread},
+    visitor,
+};
+
+/// Pause after a failed accept: out of file descriptors, it fails until some connection ends.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The number of headers for which hyper needs no allocation; asking for the same number explicitly costs one.
+const HYPERS_MAX_HEADERS: usize = 100;
+
+/// The smallest buffer hyper accepts.
+const MIN_BUFFER: usize = 8192;
+
+/// One visitor's connection, as its exchanges see it.
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: SocketAddr,
+    pub(super) interims: Interims,
+    pub(super) unread: Unread,
+}
+
+/// Takes connections until `stop` is cancelled.
+pub(super) async fn accept(listener: TcpListener, shared: &Arc<Shared>, stop: &CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                shared.visitors.spawn(serve(shared.clone(), socket, peer));
+            }
+            // The visitor left between the handshake and now.
+            Err(error) if is_theirs(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "can't take a connection");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+}
+
+fn is_theirs(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    if let Err(error) = prepare(&socket) {
+        tracing::debug!(%peer, %error, "a connection was gone before it began");
+        return;
+    }
+    let (io, unread) = Lingering::new(socket);
+    let (io, interims) = InterimIo::new(io);
+    let builder = builder(&shared.config.limits);
+    let (drain, kill) = (shared.drain.clone(), shared.kill.clone());
+    let connection = Arc::new(Connection { shared, peer, interims, unread });
+    let service = service_fn(move |request| {
+        let connection = connection.clone();
+        async move { Ok::<_, Infallible>(visitor::answer(connection, request).await) }
+    });
+    let mut http = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+
+    let mut draining = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = &mut http => break ended,
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                // Ends an idle connection now, and a busy one after its exchange.
+                Pin::new(&mut http).graceful_shutdown();
+            }
+            () = kill.cancelled() => return,
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection broke off");
+        // A body that broke off must not look like one that ended; to an HTTP/1.0 visitor a plain close would.
+        if let Some(parts) = http.into_parts() {
+            parts.io.inner().get_ref().reset();
+        }
+    }
+}
+
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    // Answers are small and must not wait for the last one's acknowledgement (44 ms).
+    socket.set_nodelay(true)?;
+    // Finds visitors whose machine or network is gone while a response has nothing to send.
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_header_size(limits.max_header_bytes)
+        .max_buf_size(limits.max_header_bytes.max(MIN_BUFFER));
+    if limits.max_headers != HYPERS_MAX_HEADERS {
+        builder.max_headers(limits.max_headers);
+    }
+    builder
+}

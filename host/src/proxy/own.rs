@@ -1,0 +1,82 @@
+//! What the proxy answers on its own host: a greeting, its health, and that there is nothing else.
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde_json::json;
+
+use super::{
+    Shared,
+    page::{Form, Page},
+};
+use crate::exchange::Body;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Says what this is and how to use it.
+pub(super) fn greeting(shared: &Shared, method: &Method, form: Form) -> Response<Body> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return only_get(form);
+    }
+    let url = shared.names.public_url();
+    let command = format!("tunnel 3000 --proxy {url}");
+    Page {
+        title: "This is a tunnel proxy",
+        paragraphs: vec![
+            "It makes services reachable that run behind a firewall. Each has a host name of its own under this one.",
+            "To publish what listens on port 3000 of your machine:",
+        ],
+        command: Some(&command),
+        facts: vec![("Version", VERSION)],
+        json: json!({ "program": "tunnel", "version": VERSION, "public_url": url, "connect": command }),
+    }
+    .respond(StatusCode::OK, form)
+}
+
+/// Whether the node takes exchanges: 200, or 503 once it drains.
+pub(super) fn health(shared: &Shared) -> Response<Body> {
+    let (status, text) = if shared.drain.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    };
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Anything else. No path of the visitor's is repeated here.
+pub(super) fn other(form: Form) -> Response<Body> {
+    Page {
+        title: "There is nothing here",
+        paragraphs: vec![
+            "This is the proxy's own host name, and it has no such path.",
+            "A service is reached by its own host name, or below /proxy/request/ and its name. Use the URL that \
+             its client prints.",
+        ],
+        command: None,
+        facts: vec![("Status", "404"), ("Error", "not-found")],
+        json: json!({
+            "error": "not-found",
+            "message": "This is the proxy's own host name, and it has no such path.",
+            "blame": "visitor",
+            "hint": "Use the URL that the service's client prints.",
+        }),
+    }
+    .respond(StatusCode::NOT_FOUND, form)
+}
+
+fn only_get(form: Form) -> Response<Body> {
+    let message = "This page can only be read, with GET or HEAD.";
+    let page = Page {
+        title: "This method isn't allowed here",
+        paragraphs: vec![message],
+        command: None,
+        facts: vec![("Status", "405")],
+        json: json!({ "error": "method-not-allowed", "message": message, "blame": "visitor" }),
+    };
+    let mut response = page.respond(StatusCode::METHOD_NOT_ALLOWED, form);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}

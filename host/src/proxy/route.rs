@@ -1,0 +1,237 @@
+//! Where a request goes: to a tunnel, or to the proxy itself. Pure functions of the request's target and the names
+//! that the proxy answers to; must not know sessions or sockets.
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
+};
+
+use http::{
+    HeaderMap, Method, Uri, Version, header,
+    uri::{Authority, PathAndQuery},
+};
+
+use super::Config;
+use crate::wire::TunnelName;
+
+/// Below it, the path of the proxy's own host names the tunnel.
+const BY_PATH: &str = "/proxy/request/";
+
+/// The names by which a proxy is reached, in the form in which hosts are compared.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    domain: String,
+    own: HashSet<String>,
+    base: Base,
+}
+
+/// Scheme and authority of the public URL, split for building URLs of tunnels.
+#[derive(Debug, Clone)]
+struct Base {
+    scheme: String,
+    authority: String,
+    port: String,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To a tunnel.
+    Tunnel {
+        /// Its name.
+        name: TunnelName,
+        /// Path and query for the origin.
+        target: PathAndQuery,
+    },
+    /// To the proxy itself.
+    Own(Own),
+    /// To a host under the domain, or a path, that can't be a tunnel's.
+    NotAName,
+    /// To a host that this proxy doesn't serve.
+    UnknownHost,
+}
+
+/// What the proxy answers by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// The door for clients.
+    Subscribe,
+    /// The page that says what this is.
+    Greeting,
+    /// Whether the node takes exchanges.
+    Health,
+    /// Anything else.
+    Other,
+}
+
+/// Whom a request names, before routing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Host and optional port as sent; empty only if an HTTP/1.0 visitor named none.
+    pub(crate) authority: String,
+    /// Path and query as sent.
+    pub(crate) path: PathAndQuery,
+}
+
+/// Why a request can't be routed at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadTarget {
+    /// RFC 9112 section 3.2: HTTP/1.1 needs a Host.
+    #[error("the request has no Host header")]
+    NoHost,
+    /// RFC 9112 section 3.2: two would be read differently by different programs.
+    #[error("the request has more than one Host header")]
+    TwoHosts,
+    /// Not `host` or `host:port`.
+    #[error("the request's Host header isn't a host name")]
+    BadHost,
+    /// Not an origin-form, an absolute-form, or `*` with OPTIONS.
+    #[error("the request's target isn't a path")]
+    BadPath,
+    /// A tunnel publishes one service and connects nowhere else.
+    #[error("this is not a forward proxy: CONNECT is not offered here")]
+    Connect,
+}
+
+/// Reads whom a request names (RFC 9112 section 3.2 and 3.3): the authority of an absolute-form target takes
+/// precedence over `Host`.
+///
+/// # Errors
+/// The request has to be refused.
+pub(crate) fn target(
+    method: &Method,
+    version: Version,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Target, BadTarget> {
+    if method == Method::CONNECT {
+        return Err(BadTarget::Connect);
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(BadTarget::TwoHosts),
+        (None, None) if version >= Version::HTTP_11 => return Err(BadTarget::NoHost),
+        (host, None) => host,
+    };
+    let path = uri.path_and_query().ok_or(BadTarget::BadPath)?;
+    let path = match path.as_str().as_bytes().first() {
+        Some(b'/') => path.clone(),
+        Some(b'*') if method == Method::OPTIONS && uri.authority().is_none() => path.clone(),
+        // RFC 9112 section 3.2.1: an empty path is sent as "/".
+        Some(b'?') => format!("/{path}").parse().map_err(|_| BadTarget::BadPath)?,
+        _ => return Err(BadTarget::BadPath),
+    };
+    let host = host.map(|host| host.to_str().map_err(|_| BadTarget::BadHost)).transpose()?;
+    let authority = match (uri.authority(), host) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(host)) => host,
+        (None, None) => return Ok(Target { authority: String::new(), path }),
+    };
+    let parsed: Authority = authority.parse().map_err(|_| BadTarget::BadHost)?;
+    // RFC 9110 section 4.2.4: user information in a target is an attempt to disguise its host.
+    if parsed.host().is_empty() || authority.contains('@') {
+        return Err(BadTarget::BadHost);
+    }
+    Ok(Target { authority: authority.to_owned(), path })
+}
+
+impl Names {
+    /// The names of a proxy that listens at `address`.
+    pub(crate) fn new(config: &Config, address: SocketAddr) -> Self {
+        let base = match config.public_url.as_ref().and_then(Base::of) {
+            Some(base) => base,
+            None => Base {
+                scheme: "http".to_owned(),
+                authority: format!("{}:{}", config.domain, address.port()),
+                port: format!(":{}", address.port()),
+            },
+        };
+        let urls = config.public_url.iter().chain(&config.also_known_as);
+        let mut own: HashSet<_> = urls.filter_map(Uri::host).map(plain).collect();
+        own.extend(["localhost".to_owned(), config.domain.clone()]);
+        Self { domain: config.domain.clone(), own, base }
+    }
+
+    /// Decides where a request goes. Case, port and a trailing dot of the host don't matter.
+    pub(crate) fn route(&self, target: &Target) -> Route {
+        let host = plain(host_of(&target.authority));
+        if let Some(label) = host.strip_suffix(&self.domain).and_then(|rest| rest.strip_suffix('.')) {
+            // A host of our own may well stand under the domain, e.g. `proxy.example.com`.
+            if !self.own.contains(&host) {
+                return match label.parse() {
+                    Ok(name) => Route::Tunnel { name, target: target.path.clone() },
+                    Err(_) => Route::NotAName,
+                };
+            }
+        }
+        if self.is_own(&host) { own(&target.path) } else { Route::UnknownHost }
+    }
+
+    /// How the proxy is reached from outside; no slash at the end.
+    pub(crate) fn public_url(&self) -> String {
+        format!("{}://{}", self.base.scheme, self.base.authority)
+    }
+
+    /// The URL by which visitors reach a tunnel; no slash at the end.
+    pub(crate) fn public_url_of(&self, name: &TunnelName) -> String {
+        let Base { scheme, authority, port } = &self.base;
+        // No name stands under an address, but a path does.
+        if is_address(&self.domain) {
+            return format!("{scheme}://{authority}{BY_PATH}{name}");
+        }
+        format!("{scheme}://{name}.{}{port}", self.domain)
+    }
+
+    fn is_own(&self, host: &str) -> bool {
+        host.is_empty() || is_address(host) || self.own.contains(host)
+    }
+}
+
+impl Base {
+    fn of(url: &Uri) -> Option<Self> {
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(Self { scheme: url.scheme_str()?.to_owned(), authority: url.authority()?.to_string(), port })
+    }
+}
+
+fn own(path: &PathAndQuery) -> Route {
+    if let Some(rest) = path.as_str().strip_prefix(BY_PATH) {
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (label, rest) = rest.split_at(end);
+        let Ok(name) = label.parse() else { return Route::NotAName };
+        let target = if rest.starts_with('/') { rest.parse() } else { format!("/{rest}").parse() };
+        return match target {
+            Ok(target) => Route::Tunnel { name, target },
+            Err(_) => Route::Own(Own::Other),
+        };
+    }
+    Route::Own(match path.path() {
+        "/" => Own::Greeting,
+        "/healthz" => Own::Health,
+        "/proxy/subscribe" => Own::Subscribe,
+        _ => Own::Other,
+    })
+}
+
+/// The host of an authority that parses, without its port.
+fn host_of(authority: &str) -> &str {
+    match authority.rfind(':') {
+        // In `[::1]` the last colon stands before the bracket.
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
+    }
+}
+
+/// Lower case, without a trailing dot or brackets.
+fn plain(host: &str) -> String {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.to_ascii_lowercase()
+}
+
+fn is_address(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+use http::HeaderValue;
+
+use super::*;
+
+const LABEL: &str = "sd5mv7vjwfkwngcub5ymael2elvdppk46pwtyryjhqlqokbljoeq";
+
+fn names(domain: &str, public_url: Option<&str>) -> Names {
+    let mut config = crate::proxy::tests::config();
+    config.domain = domain.to_owned();
+    config.public_url = public_url.map(|url| url.parse().unwrap());
+    config.also_known_as = vec!["http://proxy.example.com:80".parse().unwrap()];
+    Names::new(&config, "127.0.0.1:6519".parse().unwrap())
+}
+
+fn route(authority: &str, path: &str) -> Route {
+    let target = Target { authority: authority.to_owned(), path: path.parse().unwrap() };
+    names("example.com", Some("https://example.com")).route(&target)
+}
+
+fn tunnel(path: &str) -> Route {
+    Route::Tunnel { name: LABEL.parse().unwrap(), target: path.parse().unwrap() }
+}
+
+#[test]
+fn by_host_whatever_case_port_and_dot() {
+    let upper = LABEL.to_uppercase();
+    for host in [
+        format!("{LABEL}.example.com"),
+        format!("{upper}.EXAMPLE.com:8443"),
+        format!("{LABEL}.example.com.:80"),
+        format!("{LABEL}.example.com:"),
+    ] {
+        assert_eq!(route(&host, "/a%2Fb//../;x?"), tunnel("/a%2Fb//../;x?"), "{host}");
+    }
+}
+
+#[test]
+fn by_path_with_the_prefix_cut_off() {
+    for (path, rest) in [
+        ("", "/"),
+        ("/", "/"),
+        ("?", "/?"),
+        ("?a=b", "/?a=b"),
+        ("//a", "//a"),
+        ("/%2e%2e/a%2Fb;c?", "/%2e%2e/a%2Fb;c?"),
+        ("/proxy/subscribe", "/proxy/subscribe"),
+    ] {
+        assert_eq!(route("example.com", &format!("/proxy/request/{LABEL}{path}")), tunnel(rest), "{path}");
+    }
+    assert_eq!(route("example.com", "/proxy/request/short/x"), Route::NotAName);
+    assert_eq!(route("example.com", "/proxy/request/"), Route::NotAName);
+}
+
+#[test]
+fn a_tunnels_host_has_no_paths_of_ours() {
+    let host = format!("{LABEL}.example.com");
+    for path in ["/proxy/subscribe", "/healthz", &format!("/proxy/request/{LABEL}/")] {
+        assert_eq!(route(&host, path), tunnel(path));
+    }
+}
+
+#[test]
+fn the_proxys_own_hosts() {
+    for host in
+        ["example.com", "Example.COM.:1", "localhost:6519", "127.0.0.1", "[::1]:6519", "10.1.2.3:1", ""]
+    {
+        assert_eq!(route(host, "/?x"), Route::Own(Own::Greeting), "{host}");
+        assert_eq!(route(host, "/healthz"), Route::Own(Own::Health));
+        assert_eq!(route(host, "/proxy/subscribe?v=2"), Route::Own(Own::Subscribe));
+        assert_eq!(route(host, "/Healthz"), Route::Own(Own::Other));
+    }
+    assert_eq!(
+        route("proxy.example.com", "/"),
+        Route::Own(Own::Greeting),
+        "though it stands under the domain"
+    );
+}
+
+#[test]
+fn hosts_of_nobody() {
+    for host in [
+        "www.example.com",
+        &format!("a.{LABEL}.example.com"),
+        &format!("{LABEL}x.example.com"),
+        ".example.com",
+    ] {
+        assert_eq!(route(host, "/"), Route::NotAName, "{host}");
+    }
+    for host in
+        ["example.org", &format!("{LABEL}.example.org"), "badexample.com", &format!("{LABEL}example.com")]
+    {
+        assert_eq!(route(host, "/"), Route::UnknownHost, "{host}");
+    }
+}
+
+#[test]
+fn public_urls() {
+    let name: TunnelName = LABEL.parse().unwrap();
+    for (domain, url, base, of) in [
+        ("localhost", None, "http://localhost:6519", format!("http://{LABEL}.localhost:6519")),
+        (
+            "example.com",
+            Some("https://example.com"),
+            "https://example.com",
+            format!("https://{LABEL}.example.com"),
+        ),
+        ("t.io", Some("http://p.t.io:81"), "http://p.t.io:81", format!("http://{LABEL}.t.io:81")),
+        ("10.0.0.1", None, "http://10.0.0.1:6519", format!("http://10.0.0.1:6519/proxy/request/{LABEL}")),
+    ] {
+        let names = names(domain, url);
+        assert_eq!(names.public_url(), base);
+        assert_eq!(names.public_url_of(&name), of);
+    }
+}
+
+fn read(method: &str, uri: &str, hosts: &[&str]) -> Result<(String, String), BadTarget> {
+    let mut headers = HeaderMap::new();
+    for host in hosts {
+        headers.append(header::HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap());
+    }
+    let method = method.parse().unwrap();
+    let target = target(&method, Version::HTTP_11, &uri.parse().unwrap(), &headers)?;
+    Ok((target.authority, target.path.to_string()))
+}
+
+#[test]
+fn targets_that_are_refused() {
+    assert_eq!(read("GET", "/", &[]), Err(BadTarget::NoHost));
+    assert_eq!(read("GET", "http://a.b/", &[]), Err(BadTarget::NoHost), "RFC 9112 section 3.2");
+    assert_eq!(read("GET", "/", &["a", "a"]), Err(BadTarget::TwoHosts));
+    assert_eq!(read("CONNECT", "a:443", &["a:443"]), Err(BadTarget::Connect));
+    assert_eq!(read("GET", "*", &["a"]), Err(BadTarget::BadPath));
+    assert_eq!(read("GET", "a.b", &["a"]), Err(BadTarget::BadPath));
+    for host in ["", "a b", "a/b", "user@a", "a:b:c", "é", "http://u@a/"] {
+        assert_eq!(read("GET", "/", &[host]), Err(BadTarget::BadHost), "{host}");
+    }
+    assert_eq!(read("GET", "http://u@a/", &["a"]), Err(BadTarget::BadHost));
+}
+
+#[test]
+fn an_absolute_target_takes_precedence_over_host() {
+    let read = |uri| read("GET", uri, &["other"]).unwrap();
+    assert_eq!(read("http://A.b:81//x%2Fy/../?"), ("A.b:81".to_owned(), "//x%2Fy/../?".to_owned()));
+    assert_eq!(read("http://a.b"), ("a.b".to_owned(), "/".to_owned()));
+    assert_eq!(read("http://a.b?x"), ("a.b".to_owned(), "/?x".to_owned()));
+}
+
+#[test]
+fn options_star_and_http_10_without_host() {
+    assert_eq!(read("OPTIONS", "*", &["a"]), Ok(("a".to_owned(), "*".to_owned())));
+    let none = target(&Method::GET, Version::HTTP_10, &"/x".parse().unwrap(), &HeaderMap::new()).unwrap();
+    assert_eq!(none, Target { authority: String::new(), path: "/x".parse().unwrap() });
+}

@@ -1,0 +1,100 @@
+//! A visitor's upgrade to WebSocket (RFC 6455 section 4.2): what is asked, what is answered, and the joining of
+//! both ends.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::{OpenExchange, Shared, outgoing::Outgoing};
+use crate::exchange::{
+    Accepted, Body, hygiene,
+    websocket::{self, Duplex, Role},
+};
+
+/// A request to upgrade that can be granted.
+pub(super) struct Offer {
+    accept: HeaderValue,
+    upgraded: OnUpgrade,
+}
+
+/// Why a request to upgrade can't be granted, whatever the origin says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadOffer {
+    /// Another version than 13.
+    Version,
+    /// No key, or not 16 bytes in base64.
+    Key,
+    /// Bytes follow that are neither a request nor WebSocket frames.
+    Body,
+}
+
+/// Reads a request to upgrade to WebSocket; `None` if it is anything else, which goes on as plain HTTP.
+pub(super) fn offer<B: http_body::Body>(request: &mut http::Request<B>) -> Option<Result<Offer, BadOffer>> {
+    let headers = request.headers();
+    let names = |name, token: &str| {
+        hygiene::tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+    };
+    let asks = request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && names(&header::UPGRADE, "websocket")
+        // Browsers send a list: `keep-alive, Upgrade`.
+        && names(&header::CONNECTION, "upgrade");
+    if !asks {
+        return None;
+    }
+    Some(check(headers, request.body().is_end_stream()).map(|accept| {
+        let upgraded = hyper::upgrade::on(request);
+        Offer { accept, upgraded }
+    }))
+}
+
+fn check(headers: &HeaderMap, bodiless: bool) -> Result<HeaderValue, BadOffer> {
+    let one = |name| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    if one(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes().trim_ascii() != b"13") {
+        return Err(BadOffer::Version);
+    }
+    let key = one(header::SEC_WEBSOCKET_KEY).ok_or(BadOffer::Key)?.as_bytes().trim_ascii();
+    if STANDARD.decode(key).ok().is_none_or(|key| key.len() != 16) {
+        return Err(BadOffer::Key);
+    }
+    if !bodiless {
+        return Err(BadOffer::Body);
+    }
+    HeaderValue::try_from(derive_accept_key(key)).map_err(|_| BadOffer::Key)
+}
+
+/// Answers 101 and joins the visitor with the far end for as long as the WebSocket lasts.
+pub(super) fn accept(offer: Offer, accepted: Accepted, exchange: OpenExchange) -> Response<Outgoing> {
+    let Accepted { mut headers, duplex } = accepted;
+    hygiene::upgrade_response(&mut headers);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, offer.accept);
+    let shared = exchange.0.clone();
+    shared.visitors.spawn(run(offer.upgraded, duplex, exchange));
+    let mut response = Response::new(Outgoing::from(Body::empty()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    response
+}
+
+async fn run(upgraded: OnUpgrade, far: Duplex, exchange: OpenExchange) {
+    let shared: &Shared = &exchange.0;
+    let both = async {
+        // Fails if the visitor is gone; dropping the far end then breaks it off.
+        let Ok(io) = upgraded.await else { return };
+        let near =
+            websocket::over(TokioIo::new(io), Role::Server, shared.config.limits.max_websocket_message);
+        websocket::join(near, far).await;
+    };
+    tokio::select! {
+        biased;
+        () = both => {}
+        () = shared.kill.cancelled() => {}
+    }
+}

@@ -1,0 +1,258 @@
+//! One request of a visitor: from hyper's hands into the pipeline, and the answer back.
+//!
+//! Owns the order of things: route, read the upgrade, clean the headers, forward. Must not know statuses of failures
+//! (`answer`) or sockets (`connection`).
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Method, Version, uri::PathAndQuery};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{
+    OpenExchange, answer, attach,
+    connection::Connection,
+    linger::Unread,
+    outgoing::{self, Outgoing},
+    own,
+    page::Form,
+    route::{self, Own, Route, Target},
+    upgrade::{self, BadOffer, Offer},
+};
+use crate::{
+    exchange::{
+        Answer, Body, Context, ErrorKind, ExchangeId, ForwardError, Request, RequestHead, RequestKind,
+        Scheme, hygiene,
+    },
+    wire::TunnelName,
+};
+
+/// Answers one request, whatever comes of it.
+pub(super) async fn answer(
+    connection: Arc<Connection>,
+    request: http::Request<Incoming>,
+) -> http::Response<Outgoing> {
+    let exchange = connection.shared.ids.next();
+    let form = Form::of(request.headers());
+    let head_only = request.method() == Method::HEAD;
+    let answered = dispatch(&connection, exchange, form, request).await;
+    let short = match answered {
+        Ok(response) => return response,
+        Err(Failure::Forward(error)) => answer::failure(&error, exchange, form),
+        Err(Failure::Answered(response)) => *response,
+    };
+    without_body(short, head_only).map(Outgoing::from)
+}
+
+/// Why there is no answer from beyond the proxy.
+enum Failure {
+    Forward(ForwardError),
+    Answered(Box<http::Response<Body>>),
+}
+
+impl From<ForwardError> for Failure {
+    fn from(error: ForwardError) -> Self {
+        Self::Forward(error)
+    }
+}
+
+async fn dispatch(
+    connection: &Arc<Connection>,
+    exchange: ExchangeId,
+    form: Form,
+    request: http::Request<Incoming>,
+) -> Result<http::Response<Outgoing>, Failure> {
+    let shared = &connection.shared;
+    let (method, uri) = (request.method(), request.uri());
+    let target = route::target(method, request.version(), uri, request.headers())
+        .map_err(|reason| Failure::Answered(answer::bad_target(reason, exchange, form).into()))?;
+    let own = |response| Err(Failure::Answered(Box::new(response)));
+    match shared.names.route(&target) {
+        Route::Tunnel { name, target: path } => {
+            forward(connection, exchange, form, request, Destination { name, path, target }).await
+        }
+        Route::Own(Own::Subscribe) => Ok(attach::subscribe(shared, request, connection.peer).await),
+        Route::Own(Own::Greeting) => own(own::greeting(shared, method, form)),
+        Route::Own(Own::Health) => own(own::health(shared)),
+        Route::Own(Own::Other) => own(own::other(form)),
+        Route::NotAName => Err(no_such("this address doesn't contain the name of a tunnel")),
+        Route::UnknownHost => Err(no_such("this proxy doesn't serve the host that the request names")),
+    }
+}
+
+fn no_such(detail: &'static str) -> Failure {
+    ForwardError::new(ErrorKind::NoSuchTunnel, detail).into()
+}
+
+struct Destination {
+    name: TunnelName,
+    /// Path and query for the origin.
+    path: PathAndQuery,
+    /// What the visitor named.
+    target: Target,
+}
+
+async fn forward(
+    connection: &Connection,
+    exchange: ExchangeId,
+    form: Form,
+    mut request: http::Request<Incoming>,
+    destination: Destination,
+) -> Result<http::Response<Outgoing>, Failure> {
+    let open = OpenExchange::new(connection.shared.clone());
+    let offer = match upgrade::offer(&mut request) {
+        None => None,
+        Some(Ok(offer)) => Some(offer),
+        Some(Err(reason)) => return Err(refuse(reason, exchange, form)),
+    };
+    let method = request.method().clone();
+    // HTTP/1.0 knows no interim responses (RFC 9110 section 15.2), and an upgrade has one answer.
+    let interim = request.version() == Version::HTTP_11 && offer.is_none();
+    let (interim, gate) = interim.then(|| connection.interims.begin()).unzip();
+    let mut request = build(connection, exchange, request, destination, offer.is_some());
+    request.context.interim = interim;
+    let answer = connection.shared.pipeline.forward(request).await;
+    drop(gate);
+    Ok(finish(answer?, offer, &method, open)?)
+}
+
+fn refuse(reason: BadOffer, exchange: ExchangeId, form: Form) -> Failure {
+    let detail = match reason {
+        BadOffer::Version => {
+            return Failure::Answered(answer::wrong_websocket_version(exchange, form).into());
+        }
+        BadOffer::Key => "the request to upgrade to WebSocket has no valid Sec-WebSocket-Key",
+        BadOffer::Body => "a request to upgrade to WebSocket has no body",
+    };
+    ForwardError::new(ErrorKind::BadRequest, detail).into()
+}
+
+fn build(
+    connection: &Connection,
+    exchange: ExchangeId,
+    request: http::Request<Incoming>,
+    destination: Destination,
+    websocket: bool,
+) -> Request {
+    let Destination { name, path, target } = destination;
+    let (mut parts, body) = request.into_parts();
+    let kind = if websocket { RequestKind::WebSocket } else { RequestKind::Http };
+    let arrival = hygiene::Arrival {
+        peer: connection.peer,
+        scheme: Scheme::Http,
+        authority: &target.authority,
+        trusted: &connection.shared.config.trusted_proxies,
+    };
+    let visitor = hygiene::request(&mut parts.headers, kind, &arrival);
+    // Nobody may look into the body before the far end asks for it: hyper sends `100 Continue` on the first look.
+    let body = if body.is_end_stream() {
+        Body::empty()
+    } else {
+        Body::stream(VisitorBody { inner: body, ended: false, unread: connection.unread.clone() })
+    };
+    Request {
+        head: RequestHead {
+            kind,
+            method: parts.method,
+            scheme: visitor.scheme,
+            authority: target.authority,
+            target: path,
+            headers: parts.headers,
+        },
+        body,
+        context: Context { exchange, tunnel: name, visitor: Some(visitor.address), interim: None },
+    }
+}
+
+fn finish(
+    answer: Answer,
+    offer: Option<Offer>,
+    method: &Method,
+    open: OpenExchange,
+) -> Result<http::Response<Outgoing>, ForwardError> {
+    match (answer, offer) {
+        (Answer::Http(response), _) => outgoing::response(response, method, open),
+        (Answer::WebSocket(accepted), Some(offer)) => Ok(upgrade::accept(offer, accepted, open)),
+        (Answer::WebSocket(_), None) => Err(ForwardError::new(
+            ErrorKind::PeerBrokeProtocol,
+            "the client accepted an upgrade that nobody had asked for",
+        )),
+    }
+}
+
+/// An answer to HEAD: the length stays, the body goes.
+fn without_body(mut response: http::Response<Body>, head_only: bool) -> http::Response<Body> {
+    if head_only {
+        if let Some(length) = response.body().size_hint().exact() {
+            response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+        }
+        *response.body_mut() = Body::empty();
+    }
+    response
+}
+
+/// A visitor's request body.
+struct VisitorBody {
+    inner: Incoming,
+    ended: bool,
+    unread: Unread,
+}
+
+impl HttpBody for VisitorBody {
+    type Data = Bytes;
+    type Error = ForwardError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    hygiene::trailers(trailers);
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => Some(Err(broken(error))),
+            None => {
+                self.ended = true;
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for VisitorBody {
+    fn drop(&mut self) {
+        if !self.ended && !self.inner.is_end_stream() {
+            self.unread.mark();
+        }
+    }
+}
+
+fn broken(error: hyper::Error) -> ForwardError {
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let malformed = matches!(
+        source.map(std::io::Error::kind),
+        Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
+    );
+    let (kind, detail) = if malformed {
+        (ErrorKind::BadRequest, "the request's body isn't framed as HTTP demands")
+    } else {
+        (ErrorKind::Cancelled, "the visitor hung up before the request's end")
+    };
+    ForwardError::new(kind, detail).because(error)
+}
