@@ -120,7 +120,8 @@ impl Proxy {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) names: Names,
-    #[allow(dead_code, reason = "for clients that attach")]
+    /// The origins by which clients may dial this proxy.
+    pub(crate) origins: Vec<http::Uri>,
     pub(crate) bus: Arc<dyn Bus>,
     /// Every exchange goes in here.
     pub(crate) pipeline: Arc<dyn Forward>,
@@ -133,7 +134,6 @@ pub(crate) struct Shared {
     /// Cancelled when what is left has to end at once.
     pub(crate) kill: CancellationToken,
     /// A permit for each connected client that hasn't registered yet.
-    #[allow(dead_code, reason = "for clients that attach")]
     pub(crate) unregistered: Arc<Semaphore>,
     exchanges: AtomicUsize,
     ids: Ids,
@@ -146,8 +146,10 @@ impl Shared {
         let timed = Arc::new(AnswerTimeout::new(config.answer_timeout, route));
         let sized = Arc::new(BodyLimit::new(limits.max_body, timed));
         let pipeline = Arc::new(RateLimit::new(limits.rate, sized));
+        let names = Names::new(&config, address);
         Self {
-            names: Names::new(&config, address),
+            origins: attach::own_origins(&config, address, &names.public_url()),
+            names,
             bus,
             pipeline,
             visitors: TaskTracker::new(),
@@ -162,7 +164,6 @@ impl Shared {
     }
 
     /// The URL by which visitors reach a tunnel; no slash at the end.
-    #[allow(dead_code, reason = "for clients that attach")]
     pub(crate) fn public_url_of(&self, name: &TunnelName) -> String {
         self.names.public_url_of(name)
     }

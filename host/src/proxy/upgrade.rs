@@ -19,6 +19,13 @@ pub(super) struct Offer {
     upgraded: OnUpgrade,
 }
 
+impl Offer {
+    /// The Sec-WebSocket-Accept that grants it, and the connection that it becomes.
+    pub(super) fn into_parts(self) -> (HeaderValue, OnUpgrade) {
+        (self.accept, self.upgraded)
+    }
+}
+
 /// Why a request to upgrade can't be granted, whatever the origin says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadOffer {

@@ -45,6 +45,9 @@ use crate::{
 /// Commands that may wait for the driver: some for each core that sends, so that it finds a batch when it comes.
 const WORK_QUEUE: usize = 256;
 
+/// For a last frame to a peer that may be stuck; enough on any live connection.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Messages taken from one source before the others have their turn.
 const TURN: usize = 128;
 
@@ -188,6 +191,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             leaving: false,
         };
         (Handle::new(lines, watch_end), driver)
+    }
+
+    /// Sends a message before anything else.
+    #[must_use]
+    pub fn greet(mut self, message: Message) -> Self {
+        self.mux.announce(message);
+        self
+    }
+
+    /// Ends the session before it began: sends a message and closes.
+    pub async fn refuse(mut self, message: Message) {
+        let send = futures_util::SinkExt::send(&mut self.socket, Frame::Binary(message.encode()));
+        if tokio::time::timeout(FAREWELL, send).await.is_ok() {
+            let _ = self.say_goodbye(&Ended::Local).await;
+        }
     }
 
     /// Runs the session to its end and says why it ended. Exchanges still open are told.
@@ -499,8 +517,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         };
         let frame = CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() };
         let close = self.socket.close(Some(frame));
-        // The peer may be stuck; two seconds are enough for one frame on any live connection.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), close).await;
+        let _ = tokio::time::timeout(FAREWELL, close).await;
         Ok(())
     }
 }

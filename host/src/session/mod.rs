@@ -67,6 +67,10 @@ where
     Driver::new(socket, settings, Some(forward))
 }
 
+/// Bytes of a session that may wait in the kernel without having been sent. More would only stand in front of the
+/// heads and pings that come after it; a slow link could hold them up for longer than the peer's patience.
+pub const UNSENT_IN_KERNEL: u32 = 256 * 1024;
+
 /// The settings of the session's socket: our parts are small, so that anything large is not ours.
 pub fn socket_config() -> tokio_tungstenite::tungstenite::protocol::WebSocketConfig {
     tokio_tungstenite::tungstenite::protocol::WebSocketConfig::default()
