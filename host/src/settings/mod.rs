@@ -1,1 +1,73 @@
 //! Command line, files and environment: the only place that knows every Config.
+//!
+//! Raw text becomes checked values at the door ([`values`], [`units`]), the same for the command line ([`cli`]) and
+//! for files ([`file`]); [`client`] and [`proxy`] put them together; [`run`] starts the role that was asked for, and
+//! [`report`] turns what the roles tell into lines on stdout. Must not know how a role does its work.
+
+pub mod cli;
+pub mod client;
+pub mod file;
+pub mod proxy;
+pub mod report;
+pub mod run;
+pub mod units;
+pub mod values;
+
+mod json;
+mod key;
+mod log;
+mod printer;
+mod signals;
+mod text;
+
+pub use cli::Cli;
+pub use run::{Failure, run};
+
+use cli::{LogFormat, OutputArgs};
+
+/// What a role writes, and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Output {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// How often `-v` was given.
+    pub verbose: u8,
+}
+
+impl Output {
+    fn new(args: &OutputArgs, file: Option<LogFormat>) -> Self {
+        Self { format: args.log_format.or(file).unwrap_or_default(), verbose: args.verbose }
+    }
+}
+
+/// Why the settings can't be used: one sentence that says what to write instead.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum SettingsError {
+    #[error(transparent)]
+    File(#[from] file::FileError),
+    #[error("no config folder is known for this user; say where the key is with --key FILE")]
+    NoFolder,
+    #[error("the settings file names several targets; choose one ({names}), or publish every one with --all")]
+    WhichTarget { names: String },
+    #[error("{}", no_such_target(name, names))]
+    NoSuchTarget { name: String, names: String },
+    #[error("options go after the command; write tunnel {command}, then its options")]
+    OptionsFirst { command: String },
+    #[error(
+        "--all publishes the targets of a settings file; there is none yet: add [targets.NAME] to tunnel.toml"
+    )]
+    NoTargets,
+    #[error("TUNNEL_LOG: {0}; write for example TUNNEL_LOG=tunnel=debug")]
+    Filter(String),
+}
+
+fn no_such_target(name: &str, names: &str) -> String {
+    if names.is_empty() {
+        return format!(
+            "nothing is known of a target \"{name}\"; write a port (3000), host:port ({name}:80) or a URL \
+             (http://{name}), or add [targets.{name}] to tunnel.toml"
+        );
+    }
+    format!("the settings file names no target \"{name}\"; it has {names}")
+}

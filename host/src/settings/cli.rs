@@ -1,0 +1,322 @@
+//! The command line: what may be written, and the help that says so.
+//!
+//! Holds text and parsed values only. What follows from them, together with files and defaults, is decided in
+//! `client` and `proxy` beside this file.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use serde::Deserialize;
+
+use super::{
+    units::{MaxBody, RateLimit, Size, Wait},
+    values::{Domain, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
+};
+use crate::client::HostHeader;
+
+/// Publish a service behind a firewall through a public proxy
+#[derive(Debug, Parser)]
+#[command(
+    name = "tunnel",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = CLIENT_EXAMPLES,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Another role than the client's.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What the client takes.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+const CLIENT_EXAMPLES: &str = "\
+Examples:
+  tunnel demo                                  see it work, all on this machine
+  tunnel 3000 --proxy https://example.com      publish http://localhost:3000
+  tunnel https://intranet.lan --host-header origin
+  tunnel --all --config tunnel.toml            publish every target of a file
+
+The first run makes a key in your config folder. The key names the tunnel: keep it, and the URL stays the same.
+A proxy of your own: tunnel proxy --help";
+
+/// The roles and tools beside the client.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the public side: visitors come in, clients attach
+    Proxy(Box<ProxyArgs>),
+    /// Run proxy, client and a sample page on this machine, to see a tunnel at work
+    Demo(DemoArgs),
+    /// Make a key, or show what it names
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Write a completion script for a shell to stdout
+    #[command(
+        after_help = "Example:\n  tunnel completions bash > ~/.local/share/bash-completion/completions/tunnel"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// `tunnel [TARGET]`.
+#[derive(Debug, Default, Args)]
+pub struct ClientArgs {
+    /// The service to publish: a port, host:port, an http(s) URL, or a name from tunnel.toml
+    /// [default: http://localhost:8080]
+    pub target: Option<Target>,
+
+    /// The proxy to publish through [default: http://localhost:6519]
+    #[arg(long, value_name = "URL", env = "TUNNEL_PROXY", help_heading = "Tunnel")]
+    pub proxy: Option<ProxyUrl>,
+
+    /// The key that names the tunnel [default: key.pem in your config folder, made on first use]
+    #[arg(long, value_name = "FILE", env = "TUNNEL_KEY", help_heading = "Tunnel")]
+    pub key: Option<PathBuf>,
+
+    /// Give this session a name of its own under the same key
+    #[arg(long, value_name = "LABEL", help_heading = "Tunnel", conflicts_with = "all")]
+    pub session: Option<SessionLabel>,
+
+    /// Sessions held open at once [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Tunnel", value_parser = connections)]
+    pub connections: Option<usize>,
+
+    /// The Host header that the service sees: keep (the visitor's), origin (its own), or a value [default: keep]
+    #[arg(long, value_name = "keep|origin|VALUE", help_heading = "Service")]
+    pub host_header: Option<HostHeader>,
+
+    /// Accept any certificate of an https service
+    #[arg(long, help_heading = "Service")]
+    pub insecure_origin: bool,
+
+    /// Settings and named targets [default: tunnel.toml in your config folder, if there is one]
+    #[arg(long, value_name = "FILE", help_heading = "File")]
+    pub config: Option<PathBuf>,
+
+    /// Publish every named target of the file
+    #[arg(long, help_heading = "File", conflicts_with = "target")]
+    pub all: bool,
+
+    /// What is written, and how.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `tunnel proxy`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = PROXY_EXAMPLES)]
+pub struct ProxyArgs {
+    /// Where visitors and clients connect; port 0 takes a free one [default: 127.0.0.1:6519]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Address")]
+    pub listen: Option<Listen>,
+
+    /// Tunnels get host names under this domain; its wildcard DNS record points here [default: localhost]
+    #[arg(long, value_name = "NAME", help_heading = "Address")]
+    pub domain: Option<Domain>,
+
+    /// How the proxy is reached from outside, as behind a TLS terminator [default: http://DOMAIN:PORT]
+    #[arg(long, value_name = "URL", help_heading = "Address")]
+    pub public_url: Option<PublicUrl>,
+
+    /// A further URL by which clients may dial this proxy; may be given again
+    #[arg(long, value_name = "URL", help_heading = "Address")]
+    pub also_known_as: Vec<PublicUrl>,
+
+    /// Believe the X-Forwarded and Forwarded headers of these peers; may be given again
+    #[arg(long, value_name = "CIDR", help_heading = "Address")]
+    pub trusted_proxy: Vec<Network>,
+
+    /// Bytes of each request's body and each response's body [default: 500kB]
+    #[arg(long, value_name = "SIZE|unlimited", help_heading = "Limits")]
+    pub max_body: Option<MaxBody>,
+
+    /// Requests and WebSocket messages of each tunnel [default: 1000/s,burst=2000]
+    #[arg(long, value_name = "N/s[,burst=N]|off", help_heading = "Limits")]
+    pub rate: Option<RateLimit>,
+
+    /// Bytes of one WebSocket message [default: 16MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub max_websocket_message: Option<Size>,
+
+    /// Exchanges open at once on one session [default: 4096]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_exchanges: Option<NonZeroUsize>,
+
+    /// Longest wait for a response to begin [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = "Limits")]
+    pub answer_timeout: Option<Wait>,
+
+    /// How long a stopping proxy waits for exchanges under way [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = "Limits")]
+    pub grace_period: Option<Wait>,
+
+    /// Settings from a file; what is given here goes before it
+    #[arg(long, value_name = "FILE", help_heading = "File")]
+    pub config: Option<PathBuf>,
+
+    /// What is written, and how.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+const PROXY_EXAMPLES: &str = "\
+Examples:
+  tunnel proxy                                 for this machine, under http://localhost:6519
+  tunnel proxy --listen 0.0.0.0:6519 --domain example.com
+  tunnel proxy --domain example.com --public-url https://example.com --trusted-proxy 127.0.0.1
+                                               behind a TLS terminator on the same machine
+
+Visitors need a wildcard DNS record, *.example.com, that leads here.";
+
+/// `tunnel demo`.
+#[derive(Debug, Default, Args)]
+pub struct DemoArgs {
+    /// Where the proxy of the demo listens [default: 127.0.0.1:6519, or a free port if that is taken]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<Listen>,
+
+    /// What is written, and how.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `tunnel key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key; an existing file is never overwritten
+    New {
+        /// Where to write it [default: key.pem in your config folder]
+        #[arg(long, value_name = "FILE", env = "TUNNEL_KEY")]
+        key: Option<PathBuf>,
+    },
+    /// Show the name, the thumbprint and the host name that a key stands for
+    Show {
+        /// The key [default: key.pem in your config folder]
+        #[arg(long, value_name = "FILE", env = "TUNNEL_KEY")]
+        key: Option<PathBuf>,
+        /// Of the session with this label
+        #[arg(long, value_name = "LABEL")]
+        session: Option<SessionLabel>,
+        /// The proxy's domain
+        #[arg(long, value_name = "NAME", default_value = "localhost")]
+        domain: Domain,
+    },
+}
+
+/// What every role writes.
+#[derive(Debug, Default, Clone, Args)]
+pub struct OutputArgs {
+    /// Lines for people, or one JSON object a line for programs [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Output")]
+    pub log_format: Option<LogFormat>,
+
+    /// Say more; twice for debugging (finer: TUNNEL_LOG=tunnel::session=trace)
+    #[arg(short, long, action = ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+}
+
+/// Who reads the output.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// People
+    #[default]
+    Text,
+    /// Programs
+    Json,
+}
+
+/// More sessions than this from one client gain nothing and meet the proxy's own bound.
+const MOST_CONNECTIONS: usize = 16;
+
+/// A number of sessions.
+pub(super) fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=MOST_CONNECTIONS) => Ok(n),
+        _ => Err(format!("write a number from 1 to {MOST_CONNECTIONS}")),
+    }
+}
+
+#[cfg(test)]
+impl Cli {
+    /// Reads a line as a shell would, except that the environment of the test says nothing.
+    pub(super) fn of(line: &str) -> Result<Self, clap::Error> {
+        use clap::{CommandFactory, FromArgMatches};
+
+        let command = Self::command().mut_args(|arg| arg.env(None));
+        Self::from_arg_matches(&command.try_get_matches_from(line.split_whitespace())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bare_target_is_the_client() {
+        let cli = Cli::of("tunnel 3000 --proxy https://example.com -vv").unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.client.target, Some("http://localhost:3000".parse().unwrap()));
+        assert_eq!(cli.client.proxy.unwrap().0, "https://example.com/");
+        assert_eq!(cli.client.output.verbose, 2);
+        assert!(Cli::of("tunnel").unwrap().command.is_none());
+    }
+
+    #[test]
+    fn a_subcommand_goes_before_a_target_of_its_name() {
+        assert!(matches!(Cli::of("tunnel demo").unwrap().command, Some(Command::Demo(_))));
+        assert!(matches!(Cli::of("tunnel proxy --rate off").unwrap().command, Some(Command::Proxy(_))));
+    }
+
+    #[test]
+    fn wrong_usage_is_said_in_a_sentence() {
+        for (line, says) in [
+            ("tunnel http://localhost/x", "it takes no path"),
+            ("tunnel --all 3000", "cannot be used with"),
+            ("tunnel --connections 0", "1 to 16"),
+            ("tunnel proxy --listen 6519", "127.0.0.1:6519"),
+            ("tunnel proxy --max-body big", "unlimited"),
+            ("tunnel proxy --proxy http://localhost", "unexpected argument"),
+        ] {
+            let error = Cli::of(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(says), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_help_leads_to_a_first_tunnel() {
+        let error = Cli::of("tunnel --help").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DisplayHelp);
+        let help = error.to_string();
+        for word in ["tunnel demo", "tunnel 3000 --proxy", "http://localhost:8080", "key.pem"] {
+            assert!(help.contains(word), "{word} is missing in:\n{help}");
+        }
+        let help = Cli::of("tunnel proxy --help").unwrap_err().to_string();
+        for word in ["127.0.0.1:6519", "--public-url", "500kB", "*.example.com"] {
+            assert!(help.contains(word), "{word} is missing in:\n{help}");
+        }
+    }
+
+    #[test]
+    fn proxy_and_key_are_taken_from_the_environment() {
+        let command = Cli::command();
+        let variable =
+            |id| command.get_arguments().find(|arg| arg.get_id() == id).unwrap().get_env().unwrap();
+        assert_eq!(variable("proxy"), "TUNNEL_PROXY");
+        assert_eq!(variable("key"), "TUNNEL_KEY");
+    }
+}

@@ -1,0 +1,229 @@
+//! The client's settings: what follows from command line, environment, file and defaults together.
+//!
+//! Precedence: flag, environment (which the command line's parser reads), file, default.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::CommandFactory;
+use ed25519_dalek::SigningKey;
+use http::Uri;
+
+use super::{
+    Output, SettingsError,
+    cli::{Cli, ClientArgs},
+    file::{self, FileError, TargetTable, TunnelFile},
+    values::{Origin, SessionLabel, Target},
+};
+use crate::client::{Config, Event, HostHeader, OriginConfig};
+
+/// All that `tunnel [TARGET]` needs, beside the key itself.
+#[derive(Debug)]
+pub struct ClientSettings {
+    /// The key's file, which may not exist yet.
+    pub key: PathBuf,
+    /// What to publish; at least one.
+    pub published: Vec<Published>,
+    /// What to write, and how.
+    pub output: Output,
+    proxy: Uri,
+    max_websocket_message: usize,
+    ping_after: Duration,
+}
+
+/// One service to publish.
+#[derive(Debug)]
+pub struct Published {
+    /// Its name in the file, if it has one.
+    pub name: Option<String>,
+    session: Option<String>,
+    connections: usize,
+    origin: OriginConfig,
+}
+
+impl ClientSettings {
+    /// Puts the settings together. `folder` is the user's config folder for this program, if there is one.
+    ///
+    /// # Errors
+    /// A file can't be used, or the settings contradict each other.
+    pub fn load(args: ClientArgs, folder: Option<&Path>) -> Result<Self, SettingsError> {
+        let usual = folder.map(|folder| folder.join("tunnel.toml")).filter(|path| path.exists());
+        match args.config.clone().or(usual) {
+            Some(path) => Self::combine(args, file::read(&path)?, Some(&path), folder),
+            None => Self::combine(args, TunnelFile::default(), None, folder),
+        }
+    }
+
+    fn combine(
+        args: ClientArgs,
+        file: TunnelFile,
+        path: Option<&Path>,
+        folder: Option<&Path>,
+    ) -> Result<Self, SettingsError> {
+        let published = published(&args, &file, path)?;
+        Ok(Self {
+            key: key_file(args.key, file.key, path, folder)?,
+            published,
+            output: Output::new(&args.output, file.log_format),
+            proxy: args.proxy.or(file.proxy.map(|url| url.0)).unwrap_or_default().0,
+            // The proxy's default; one that allows less says so at registration.
+            max_websocket_message: file.max_websocket_message.map_or(16 << 20, |size| size.0.in_memory()),
+            ping_after: file.ping_after.map_or(Duration::from_secs(10), |time| time.0.0),
+        })
+    }
+
+    /// The client's Config for one service.
+    pub fn config(
+        &self,
+        published: &Published,
+        key: SigningKey,
+        report: Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Config {
+        Config {
+            proxy: self.proxy.clone(),
+            key,
+            session: published.session.clone(),
+            connections: published.connections,
+            origin: published.origin.clone(),
+            max_websocket_message: self.max_websocket_message,
+            ping_after: self.ping_after,
+            report,
+        }
+    }
+}
+
+/// Where the key is: as given, as the file says, or in the config folder. Never found by chance in the current
+/// folder, where someone else may have put one.
+fn key_file(
+    flag: Option<PathBuf>,
+    in_file: Option<PathBuf>,
+    path: Option<&Path>,
+    folder: Option<&Path>,
+) -> Result<PathBuf, SettingsError> {
+    match (flag, in_file, path) {
+        (Some(key), ..) => Ok(key),
+        (None, Some(key), Some(path)) if key.starts_with("~") => {
+            let problem = "~ stands for nothing in a file; write the whole path";
+            Err(FileError::at_key(path, "key", problem).into())
+        }
+        (None, Some(key), Some(path)) => Ok(path.parent().unwrap_or(Path::new("")).join(key)),
+        _ => default_key(folder),
+    }
+}
+
+/// The key's place when none was named.
+pub(super) fn default_key(folder: Option<&Path>) -> Result<PathBuf, SettingsError> {
+    folder.map(|folder| folder.join("key.pem")).ok_or(SettingsError::NoFolder)
+}
+
+fn published(
+    args: &ClientArgs,
+    file: &TunnelFile,
+    path: Option<&Path>,
+) -> Result<Vec<Published>, SettingsError> {
+    if args.all {
+        return every_target(args, file, path);
+    }
+    let target = match (&args.target, &file.target) {
+        (Some(target), _) => target.clone(),
+        (None, Some(target)) => target.0.clone(),
+        (None, None) if file.targets.is_empty() => Target::Origin(Origin::default()),
+        (None, None) => return Err(SettingsError::WhichTarget { names: names(file) }),
+    };
+    match target {
+        Target::Origin(origin) => Ok(vec![unnamed(args, file, origin)]),
+        Target::Name(name) => match file.targets.get(&name) {
+            Some(table) => Ok(vec![named(args, file, path, &name, table)?]),
+            None if Cli::command().find_subcommand(&name).is_some() => {
+                Err(SettingsError::OptionsFirst { command: name })
+            }
+            None => Err(SettingsError::NoSuchTarget { name, names: names(file) }),
+        },
+    }
+}
+
+fn every_target(
+    args: &ClientArgs,
+    file: &TunnelFile,
+    path: Option<&Path>,
+) -> Result<Vec<Published>, SettingsError> {
+    if file.targets.is_empty() {
+        return Err(SettingsError::NoTargets);
+    }
+    let mut all: Vec<Published> = Vec::new();
+    for (name, table) in &file.targets {
+        let next = named(args, file, path, name, table)?;
+        // One name for two services would give each visitor either of them.
+        if let Some(same) = all.iter().find(|other| other.session == next.session) {
+            let other = same.name.as_deref().unwrap_or_default();
+            let problem = format!("{other} has the same label; give each target its own");
+            let key = format!("targets.{name}.session");
+            return Err(FileError::at_key(path.unwrap_or(Path::new("tunnel.toml")), key, problem).into());
+        }
+        all.push(next);
+    }
+    Ok(all)
+}
+
+fn unnamed(args: &ClientArgs, file: &TunnelFile, origin: Origin) -> Published {
+    let session = args.session.clone().or_else(|| file.session.clone().map(|label| label.0));
+    Published {
+        name: None,
+        session: session.map(|label| label.0),
+        connections: args.connections.or(file.connections.as_ref().map(|n| n.0.0)).unwrap_or(1),
+        origin: origin_config(args, file, None, origin),
+    }
+}
+
+fn named(
+    args: &ClientArgs,
+    file: &TunnelFile,
+    path: Option<&Path>,
+    name: &str,
+    table: &TargetTable,
+) -> Result<Published, SettingsError> {
+    let label = match (&args.session, &table.session) {
+        (Some(label), _) => label.clone(),
+        (None, Some(label)) => label.0.clone(),
+        (None, None) => name.parse::<SessionLabel>().map_err(|wrong| {
+            FileError::at_key(path.unwrap_or(Path::new("tunnel.toml")), "targets", wrong.to_string())
+        })?,
+    };
+    let connections =
+        args.connections.or(table.connections.as_ref().or(file.connections.as_ref()).map(|n| n.0.0));
+    Ok(Published {
+        name: Some(name.to_owned()),
+        session: Some(label.0),
+        connections: connections.unwrap_or(1),
+        origin: origin_config(args, file, Some(table), table.target.0.clone()),
+    })
+}
+
+fn origin_config(
+    args: &ClientArgs,
+    file: &TunnelFile,
+    table: Option<&TargetTable>,
+    origin: Origin,
+) -> OriginConfig {
+    let written = table.and_then(|table| table.host_header.as_ref()).or(file.host_header.as_ref());
+    let host_header = args.host_header.clone().or_else(|| written.map(|host| host.0.clone()));
+    let insecure = table.and_then(|table| table.insecure_origin).or(file.insecure_origin);
+    OriginConfig {
+        scheme: origin.scheme,
+        authority: origin.authority,
+        host_header: host_header.unwrap_or(HostHeader::Keep),
+        insecure: args.insecure_origin || insecure.unwrap_or(false),
+        connect_timeout: file.connect_timeout.as_ref().map_or(Duration::from_secs(10), |time| time.0.0),
+    }
+}
+
+fn names(file: &TunnelFile) -> String {
+    file.targets.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,0 +1,282 @@
+//! `tunnel.toml` and `proxy.toml`: the same settings as the command line's, and errors that name the file, the line
+//! and the key.
+//!
+//! Reads and checks single values. What follows from several is decided in `client` and `proxy` beside this file.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{
+    cli::LogFormat,
+    units::{MaxBody, RateLimit, Size, Wait},
+    values::{Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target, Written},
+};
+use crate::client::HostHeader;
+
+/// `tunnel.toml`: the client's settings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelFile {
+    /// As `--proxy`.
+    pub proxy: Option<Written<ProxyUrl>>,
+    /// As `--key`; a relative path starts at the file's folder.
+    pub key: Option<PathBuf>,
+    /// As TARGET.
+    pub target: Option<Written<Target>>,
+    /// As `--session`.
+    pub session: Option<Written<SessionLabel>>,
+    /// As `--host-header`.
+    pub host_header: Option<Written<HostHeader>>,
+    /// As `--insecure-origin`.
+    pub insecure_origin: Option<bool>,
+    /// As `--connections`.
+    pub connections: Option<Written<Connections>>,
+    /// As `--log-format`.
+    pub log_format: Option<LogFormat>,
+    /// Longest wait for a connection to the service.
+    pub connect_timeout: Option<Written<Wait>>,
+    /// Bytes of one WebSocket message.
+    pub max_websocket_message: Option<Written<Size>>,
+    /// Silence after which the proxy is pinged.
+    pub ping_after: Option<Written<Wait>>,
+    /// Services to publish by name.
+    #[serde(default)]
+    pub targets: BTreeMap<String, TargetTable>,
+}
+
+/// `[targets.NAME]`: what differs for one service.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetTable {
+    /// Port, host:port or URL.
+    pub target: Written<Origin>,
+    /// By default the target's name.
+    pub session: Option<Written<SessionLabel>>,
+    /// By default the file's.
+    pub host_header: Option<Written<HostHeader>>,
+    /// By default the file's.
+    pub insecure_origin: Option<bool>,
+    /// By default the file's.
+    pub connections: Option<Written<Connections>>,
+}
+
+/// A number of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections(pub usize);
+
+impl std::str::FromStr for Connections {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        super::cli::connections(text).map(Self)
+    }
+}
+
+/// `proxy.toml`: the proxy's settings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyFile {
+    /// As `--listen`.
+    pub listen: Option<Written<Listen>>,
+    /// As `--domain`.
+    pub domain: Option<Written<Domain>>,
+    /// As `--public-url`.
+    pub public_url: Option<Written<PublicUrl>>,
+    /// As `--also-known-as`.
+    pub also_known_as: Option<Vec<Written<PublicUrl>>>,
+    /// As `--trusted-proxy`.
+    pub trusted_proxies: Option<Vec<Written<Network>>>,
+    /// As `--answer-timeout`.
+    pub answer_timeout: Option<Written<Wait>>,
+    /// As `--grace-period`.
+    pub grace_period: Option<Written<Wait>>,
+    /// As `--log-format`.
+    pub log_format: Option<LogFormat>,
+    /// Bounds on what visitors and clients may use.
+    #[serde(default)]
+    pub limits: LimitsTable,
+}
+
+/// `[limits]` of `proxy.toml`; the meaning of each is at [`crate::proxy::Limits`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct LimitsTable {
+    pub max_body: Option<Written<MaxBody>>,
+    pub max_headers: Option<NonZeroUsize>,
+    pub max_header_bytes: Option<Written<Size>>,
+    pub max_websocket_message: Option<Written<Size>>,
+    pub max_exchanges: Option<NonZeroUsize>,
+    pub max_sessions_per_name: Option<NonZeroUsize>,
+    pub max_unregistered: Option<NonZeroUsize>,
+    pub registration_timeout: Option<Written<Wait>>,
+    pub header_timeout: Option<Written<Wait>>,
+    pub rate: Option<Written<RateLimit>>,
+    pub ping_after: Option<Written<Wait>>,
+}
+
+/// Why a file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It can't be read.
+    #[error("{}: {source}; give a file that exists and can be read with --config", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{}, {place}: {problem}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Line and key.
+        place: Place,
+        /// What is wrong, and what to write.
+        problem: String,
+    },
+}
+
+/// Where in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Counted from 1; none where the whole file is meant.
+    line: Option<usize>,
+    /// Dotted, as far as it is known.
+    key: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.line, &self.key) {
+            (Some(line), Some(key)) => write!(f, "line {line}, {key}"),
+            (Some(line), None) => write!(f, "line {line}"),
+            (None, Some(key)) => f.write_str(key),
+            (None, None) => f.write_str("whole file"),
+        }
+    }
+}
+
+impl FileError {
+    /// Something is wrong at a key, seen only when several values were put together.
+    pub(super) fn at_key(path: &Path, key: impl Into<String>, problem: impl Into<String>) -> Self {
+        let place = Place { line: None, key: Some(key.into()) };
+        Self::Wrong { path: path.to_owned(), place, problem: problem.into() }
+    }
+}
+
+/// Reads one settings file.
+///
+/// # Errors
+/// It can't be read, or something in it is wrong.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+/// Takes a file's text apart; `path` is for errors.
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, FileError> {
+    toml::from_str(text).map_err(|mut error| {
+        let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        // Without its input the error writes the key after the message, instead of drawing the line.
+        error.set_input(None);
+        let shown = error.to_string();
+        let problem = error.message().trim_end().to_owned();
+        let key = shown.strip_prefix(error.message()).and_then(|rest| rest.trim().strip_prefix("in `"));
+        let key = key.and_then(|rest| rest.strip_suffix('`')).map(str::to_owned);
+        FileError::Wrong { path: path.to_owned(), place: Place { line, key }, problem }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tunnel(text: &str) -> Result<TunnelFile, String> {
+        parse(Path::new("tunnel.toml"), text).map_err(|error| error.to_string())
+    }
+
+    fn proxy(text: &str) -> Result<ProxyFile, String> {
+        parse(Path::new("proxy.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_examples_in_the_documentation_hold() {
+        let file = tunnel(include_str!("../../../docs/tunnel.example.toml")).unwrap();
+        assert!(file.targets.len() > 1);
+        let file = proxy(include_str!("../../../docs/proxy.example.toml")).unwrap();
+        assert_eq!(file.domain.unwrap().0.0, "example.com");
+    }
+
+    /// Every line that is commented out in an example shows a setting; it has to be one.
+    #[test]
+    fn the_commented_lines_of_the_examples_hold_too() {
+        let uncomment = |text: &str| -> String {
+            text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
+        };
+        tunnel(&uncomment(include_str!("../../../docs/tunnel.example.toml"))).unwrap();
+        proxy(&uncomment(include_str!("../../../docs/proxy.example.toml"))).unwrap();
+    }
+
+    #[test]
+    fn errors_name_file_line_key_and_remedy() {
+        for (text, says) in [
+            (
+                "domain = \"a\"\n\n[limits]\nmax_body = \"5 apples\"",
+                "proxy.toml, line 4, limits.max_body: \"5 apples\"",
+            ),
+            ("[limits]\nmax_body = \"5 apples\"", "500kB"),
+            (
+                "answer_timeout = 30",
+                "line 1, answer_timeout: \"30\" is no time; write a number and a unit: 30s",
+            ),
+            (
+                "[limits]\nmax_bodies = 1",
+                "line 2, limits: unknown field `max_bodies`, expected one of `max_body`",
+            ),
+            ("listen = 6519", "line 1, listen: \"6519\" is no address"),
+            ("listen = true", "expected text in quotes"),
+            ("a b", "proxy.toml, line 1"),
+            ("trusted_proxies = [\"10.0.0.0/8\",\n\"lan\"]", "trusted_proxies: \"lan\" is no network"),
+            ("public_url = \"https://a.b/c\"", "write https://a.b"),
+        ] {
+            let error = proxy(text).unwrap_err();
+            assert!(error.contains(says), "{text}\n{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_target_needs_an_address() {
+        let error = tunnel("[targets.web]\ntarget = \"api\"\n").unwrap_err();
+        assert!(
+            error.starts_with("tunnel.toml, line 2, targets.web.target: \"api\" is no address"),
+            "{error}"
+        );
+        let error = tunnel("\n[targets.web]\nsession = \"x\"\n").unwrap_err();
+        assert!(error.contains("line 2, targets.web: missing field `target`"), "{error}");
+    }
+
+    #[test]
+    fn numbers_may_stand_bare() {
+        let file = tunnel("target = 3000\nconnections = 4\n").unwrap();
+        assert_eq!(file.target.unwrap().0, "3000".parse().unwrap());
+        assert_eq!(file.connections.unwrap().0, Connections(4));
+        let error = tunnel("connections = 400").unwrap_err();
+        assert!(error.contains("line 1, connections: write a number from 1 to 16"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = read::<ProxyFile>(Path::new("no/such/proxy.toml")).unwrap_err().to_string();
+        assert!(error.starts_with("no/such/proxy.toml: ") && error.contains("--config"), "{error}");
+    }
+}

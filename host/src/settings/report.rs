@@ -1,0 +1,172 @@
+//! What the roles tell, as lines on stdout: for people, or one JSON object each for programs.
+
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{
+    Output,
+    cli::LogFormat,
+    json,
+    printer::{Printer, Weight},
+    text,
+};
+use crate::{client, proxy};
+
+/// Turns events into lines. Clones write to the same place.
+#[derive(Clone)]
+pub struct Reporter {
+    printer: Printer,
+    format: LogFormat,
+    /// Whether people see a line for each exchange.
+    exchanges: bool,
+    /// Whether the user has been told how to end it.
+    told: Arc<AtomicBool>,
+}
+
+impl Reporter {
+    /// Writes to stdout. People see exchanges on a terminal or with `-v`; programs always do.
+    pub fn new(output: &Output) -> Self {
+        let printer = match output.format {
+            LogFormat::Json => Printer::start(io::stdout(), json::left_out),
+            // Colour on a terminal alone, and not where NO_COLOR is set.
+            LogFormat::Text => Printer::start(anstream::stdout(), text::left_out),
+        };
+        Self {
+            printer,
+            format: output.format,
+            exchanges: output.format == LogFormat::Json || output.verbose > 0 || io::stdout().is_terminal(),
+            told: Arc::default(),
+        }
+    }
+
+    /// What the client of one target tells; `name` is the target's in the settings file.
+    pub fn client(&self, name: Option<&str>) -> Arc<dyn Fn(client::Event) + Send + Sync> {
+        self.client_with(name, |_| None)
+    }
+
+    /// What the client of a demo tells, with a hint of what to try.
+    pub fn demo_client(&self) -> Arc<dyn Fn(client::Event) + Send + Sync> {
+        self.client_with(None, |public_url| Some(text::demo_hint(public_url)))
+    }
+
+    fn client_with(
+        &self,
+        name: Option<&str>,
+        hint: fn(&str) -> Option<String>,
+    ) -> Arc<dyn Fn(client::Event) + Send + Sync> {
+        let reporter = self.clone();
+        let name = name.map(str::to_owned);
+        // Whether the proxy was ever reached, or the user has been told what to do about it.
+        let settled = AtomicBool::new(false);
+        Arc::new(move |event| {
+            let weight = match event {
+                client::Event::Exchange(_) if !reporter.exchanges => return,
+                client::Event::Exchange(_) => Weight::Exchange,
+                _ => Weight::Milestone,
+            };
+            let line = match reporter.format {
+                LogFormat::Json => json::client(name.as_deref(), &event),
+                LogFormat::Text => reporter.client_text(name.as_deref(), &event, hint, &settled),
+            };
+            reporter.printer.print(line, weight);
+        })
+    }
+
+    fn client_text(
+        &self,
+        name: Option<&str>,
+        event: &client::Event,
+        hint: fn(&str) -> Option<String>,
+        settled: &AtomicBool,
+    ) -> String {
+        match event {
+            client::Event::Registered { public_url, target } => {
+                settled.store(true, Ordering::Relaxed);
+                let mut lines = vec![text::registered(name, public_url, target)];
+                lines.extend(hint(public_url));
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    lines.push(text::how_to_end());
+                }
+                lines.join("\n")
+            }
+            client::Event::Disconnected { reason, retry_in } => {
+                let line = text::disconnected(name, reason, *retry_in);
+                if settled.swap(true, Ordering::Relaxed) {
+                    line
+                } else {
+                    line + "\n" + &text::no_proxy_hint()
+                }
+            }
+            client::Event::Reconnected { public_url } => text::reconnected(name, public_url),
+            client::Event::Moving => text::moving(name),
+            client::Event::Exchange(summary) => {
+                let now = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+                text::exchange(name, summary, &now)
+            }
+            client::Event::Stopped => text::stopped(name),
+        }
+    }
+
+    /// What the proxy tells.
+    pub fn proxy(&self) -> Arc<dyn Fn(proxy::Event) + Send + Sync> {
+        let reporter = self.clone();
+        Arc::new(move |event| {
+            let line = match reporter.format {
+                LogFormat::Json => json::proxy(&event),
+                LogFormat::Text => text::proxy(&event),
+            };
+            reporter.printer.print(line, Weight::Milestone);
+        })
+    }
+
+    /// What the proxy of a demo tells: for programs all of it, for people nothing that the client doesn't say.
+    pub fn demo_proxy(&self) -> Arc<dyn Fn(proxy::Event) + Send + Sync> {
+        match self.format {
+            LogFormat::Json => self.proxy(),
+            LogFormat::Text => Arc::new(|_| {}),
+        }
+    }
+
+    /// A key was made.
+    pub fn key_created(&self, path: &Path) {
+        let line = match self.format {
+            LogFormat::Json => json::key_created(path),
+            LogFormat::Text => text::key_created(path),
+        };
+        self.printer.print(line, Weight::Milestone);
+    }
+
+    /// A demo got another address than the usual one. Programs learn it from `listening`.
+    pub fn port_taken(&self, taken: std::net::SocketAddr, instead: std::net::SocketAddr) {
+        self.for_people(|| text::port_taken(taken, instead));
+    }
+
+    /// A signal was heard.
+    pub fn stopping(&self) {
+        self.for_people(text::stopping);
+    }
+
+    /// The end, and why. People read it on stderr.
+    pub fn error(&self, message: &str) {
+        if self.format == LogFormat::Json {
+            self.printer.print(json::error(message), Weight::Milestone);
+        }
+    }
+
+    fn for_people(&self, line: impl FnOnce() -> String) {
+        if self.format == LogFormat::Text {
+            self.printer.print(line(), Weight::Milestone);
+        }
+    }
+
+    /// Waits until the last line is written; a reader that stalls gets two seconds.
+    pub fn finish(&self) {
+        self.printer.finish();
+    }
+}

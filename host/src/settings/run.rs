@@ -1,0 +1,320 @@
+//! Starts the role that was asked for, and ends it: signals, exit, and what is said about both.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::CommandFactory;
+use ed25519_dalek::SigningKey;
+use etcetera::BaseStrategy;
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Output, SettingsError,
+    cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
+    client::{ClientSettings, default_key},
+    key, log,
+    proxy::ProxySettings,
+    report::Reporter,
+    signals::Signals,
+    values::{Domain, Listen},
+};
+use crate::{
+    client::{self, HostHeader, OriginConfig, key::KeyError},
+    demo::Sample,
+    proxy::{self, BindError},
+};
+
+/// Why the program ends with a failure: one sentence.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Failure {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Refused(#[from] client::Refused),
+    #[error("{}", in_full(.0))]
+    Bind(BindError),
+    #[error("the sample page of the demo can't listen: {0}")]
+    Sample(io::Error),
+    #[error("signals can't be heard: {0}")]
+    Signals(io::Error),
+    #[error("no key can be made: the system gives no random bytes ({0})")]
+    Random(getrandom::Error),
+    #[error("nothing can be written to stdout: {0}")]
+    Stdout(io::Error),
+}
+
+/// An error with those causes that its own text leaves out.
+fn in_full(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let why = cause.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// Does what the command line asks for, until it is done or a signal ends it.
+///
+/// # Errors
+/// The settings can't be used, the proxy refuses the client for good, or an address is taken.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        None => run_client(cli.client).await,
+        Some(Command::Proxy(args)) => run_proxy(*args).await,
+        Some(Command::Demo(args)) => run_demo(args).await,
+        Some(Command::Key(command)) => run_key(command),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tunnel", &mut script);
+            print(&script)
+        }
+    }
+}
+
+/// The folder for this program's files in the user's config folder.
+fn folder() -> Option<PathBuf> {
+    etcetera::choose_base_strategy().ok().map(|base| base.config_dir().join("tunnel"))
+}
+
+async fn run_client(args: ClientArgs) -> Result<(), Failure> {
+    let format = args.output.log_format;
+    let settings = said(format, ClientSettings::load(args, folder().as_deref()))?;
+    let reporter = begin(&settings.output)?;
+    let result = publish(&settings, &reporter).await;
+    end(&reporter, result)
+}
+
+/// Publishes every target until a signal comes, or one of them is refused for good.
+async fn publish(settings: &ClientSettings, reporter: &Reporter) -> Result<(), Failure> {
+    let (key, new) = client::key::load_or_create(&settings.key)?;
+    if new {
+        reporter.key_created(&settings.key);
+    }
+    let stop = stop_on_signals(reporter.clone())?;
+    let mut clients = JoinSet::new();
+    for published in &settings.published {
+        let report = reporter.client(published.name.as_deref());
+        clients.spawn(client::run(settings.config(published, key.clone(), report), stop.clone()));
+    }
+    let mut result = Ok(());
+    while let Some(ended) = clients.join_next().await {
+        if let Err(refused) = ended.expect("clients don't panic and aren't aborted") {
+            stop.cancel();
+            result = result.and(Err(refused.into()));
+        }
+    }
+    result
+}
+
+async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
+    let format = args.output.log_format;
+    let mut settings = said(format, ProxySettings::load(args))?;
+    let reporter = begin(&settings.output)?;
+    if let Some(advice) = settings.advice {
+        tracing::warn!("{advice}");
+    }
+    settings.config.report = reporter.proxy();
+    let result = serve(settings.config, &reporter).await;
+    end(&reporter, result)
+}
+
+async fn serve(config: proxy::Config, reporter: &Reporter) -> Result<(), Failure> {
+    let stop = stop_on_signals(reporter.clone())?;
+    let proxy = proxy::bind(config).await.map_err(Failure::Bind)?;
+    proxy.run(stop).await;
+    Ok(())
+}
+
+async fn run_demo(args: DemoArgs) -> Result<(), Failure> {
+    let output = Output::new(&args.output, None);
+    let reporter = begin(&output)?;
+    let result = demonstrate(args.listen, &reporter).await;
+    end(&reporter, result)
+}
+
+/// A sample page, a proxy and a client in this process. The key is made in memory and leaves no file.
+async fn demonstrate(listen: Option<Listen>, reporter: &Reporter) -> Result<(), Failure> {
+    let stop = stop_on_signals(reporter.clone())?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(Failure::Random)?;
+    let key = SigningKey::from_bytes(&seed);
+
+    let sample = Sample::bind((Ipv4Addr::LOCALHOST, 0).into()).await.map_err(Failure::Sample)?;
+    let proxy = bind_demo_proxy(listen, reporter).await?;
+    let config = demo_client(key, proxy.address(), sample.address(), reporter);
+
+    let mut servers = JoinSet::new();
+    servers.spawn(sample.run(stop.clone()));
+    servers.spawn(proxy.run(stop.clone()));
+    let result = client::run(config, stop.clone()).await;
+    stop.cancel();
+    servers.join_all().await;
+    Ok(result?)
+}
+
+/// The usual port, so that the URL is easy to remember, or a free one; the port that was asked for, or none.
+async fn bind_demo_proxy(listen: Option<Listen>, reporter: &Reporter) -> Result<proxy::Proxy, Failure> {
+    let usual = Listen::default().0;
+    match (proxy::bind(demo_proxy(listen.map_or(usual, |listen| listen.0), reporter)).await, listen) {
+        (Ok(proxy), _) => Ok(proxy),
+        (Err(error), None) if is_taken(&error) => {
+            let proxy =
+                proxy::bind(demo_proxy((usual.ip(), 0).into(), reporter)).await.map_err(Failure::Bind)?;
+            reporter.port_taken(usual, proxy.address());
+            Ok(proxy)
+        }
+        (Err(error), _) => Err(Failure::Bind(error)),
+    }
+}
+
+fn is_taken(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
+    proxy::Config {
+        listen,
+        domain: Domain::default().0,
+        public_url: None,
+        also_known_as: Vec::new(),
+        trusted_proxies: Vec::new(),
+        answer_timeout: Duration::from_secs(30),
+        // An open page holds streams that never end by themselves.
+        grace_period: Duration::from_secs(1),
+        // The page shows an upload's progress, which takes more than the 500 kB of a public proxy.
+        limits: proxy::Limits { max_body: Some(1_000_000_000), ..proxy::Limits::default() },
+        report: reporter.demo_proxy(),
+    }
+}
+
+fn demo_client(
+    key: SigningKey,
+    proxy: SocketAddr,
+    sample: SocketAddr,
+    reporter: &Reporter,
+) -> client::Config {
+    client::Config {
+        proxy: url_of(proxy),
+        key,
+        session: None,
+        connections: 1,
+        origin: OriginConfig {
+            scheme: Scheme::HTTP,
+            authority: authority(sample),
+            host_header: HostHeader::Keep,
+            insecure: false,
+            connect_timeout: Duration::from_secs(10),
+        },
+        max_websocket_message: proxy::Limits::default().max_websocket_message,
+        ping_after: proxy::Limits::default().ping_after,
+        report: reporter.demo_client(),
+    }
+}
+
+/// Where a listener is reached from this machine.
+fn url_of(listener: SocketAddr) -> Uri {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let parts = Uri::builder().scheme(Scheme::HTTP).authority(authority((ip, listener.port()).into()));
+    parts.path_and_query("/").build().expect("all three parts are given")
+}
+
+fn authority(address: SocketAddr) -> Authority {
+    address.to_string().parse().expect("an address and a port")
+}
+
+fn run_key(command: KeyCommand) -> Result<(), Failure> {
+    let at = |flag: Option<PathBuf>| flag.map_or_else(|| default_key(folder().as_deref()), Ok);
+    let text = match command {
+        KeyCommand::New { key: flag } => {
+            let path = at(flag)?;
+            let key = client::key::create_new(&path)?;
+            let domain = Domain::default().0;
+            format!("key         {}\n{}", path.display(), key::describe(&key.verifying_key(), None, &domain))
+        }
+        KeyCommand::Show { key: flag, session, domain } => {
+            let key = client::key::load(&at(flag)?)?;
+            let session = session.as_ref().map(|label| label.0.as_str());
+            key::describe(&key.verifying_key(), session, &domain.0)
+        }
+    };
+    print(text.as_bytes())
+}
+
+/// Writes what was asked for. A reader that has seen enough is no failure.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Starts lines and log.
+fn begin(output: &Output) -> Result<Reporter, Failure> {
+    said(Some(output.format), log::start(output))?;
+    Ok(Reporter::new(output))
+}
+
+/// Tells a program that reads lines why there won't be any.
+fn said<T>(format: Option<LogFormat>, result: Result<T, SettingsError>) -> Result<T, Failure> {
+    result.map_err(|error| {
+        let output = Output { format: format.unwrap_or_default(), verbose: 0 };
+        let reporter = Reporter::new(&output);
+        reporter.error(&error.to_string());
+        reporter.finish();
+        error.into()
+    })
+}
+
+/// Writes the last lines.
+fn end(reporter: &Reporter, result: Result<(), Failure>) -> Result<(), Failure> {
+    if let Err(failure) = &result {
+        reporter.error(&failure.to_string());
+    }
+    reporter.finish();
+    result
+}
+
+/// A token that SIGINT or SIGTERM cancels. A SIGINT after that ends the process at once.
+fn stop_on_signals(reporter: Reporter) -> Result<CancellationToken, Failure> {
+    let mut signals = Signals::listen().map_err(Failure::Signals)?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        signals.any().await;
+        reporter.stopping();
+        token.cancel();
+        signals.interrupt().await;
+        // 128 and the number of SIGINT, as shells have it.
+        std::process::exit(130);
+    });
+    Ok(stop)
+}
