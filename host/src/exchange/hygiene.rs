@@ -252,11 +252,16 @@ fn describe(headers: &mut HeaderMap, arrival: &Arrival<'_>, visitor: Visitor) {
         IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
     };
     let (host, proto) = (arrival.authority, arrival.scheme.as_str());
-    let _ = if is_token(host) { write!(text, ";host={host}") } else { write!(text, ";host=\"{host}\"") };
+    let _ = match host {
+        // An HTTP/1.0 visitor may name none.
+        "" => Ok(()),
+        _ if is_token(host) => write!(text, ";host={host}"),
+        _ => write!(text, ";host=\"{host}\""),
+    };
     let _ = write!(text, ";proto={proto}");
     set(headers, header::FORWARDED, &text);
 
-    if !headers.contains_key(X_FORWARDED_HOST) {
+    if !host.is_empty() && !headers.contains_key(X_FORWARDED_HOST) {
         set(headers, X_FORWARDED_HOST, host);
     }
     if !headers.contains_key(X_FORWARDED_PROTO) {
@@ -284,8 +289,7 @@ fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
 
 /// RFC 9110 section 5.6.2; anything else must be quoted. A host with a port isn't a token.
 fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 #[cfg(test)]

@@ -271,7 +271,10 @@ mod tests {
     #[tokio::test]
     async fn never_splits_what_hyper_writes() {
         let (mut io, interims) = InterimIo::new(Vec::new());
-        // What is left of the last response is still in hyper's buffer when the next exchange begins.
+        let (_, gate) = interims.begin();
+        io.flush().await.unwrap();
+        drop(gate);
+        // The last response is still in hyper's buffer when the next exchange begins.
         let (send, gate) = interims.begin();
         hint(&send);
         io.write_all(b"last").await.unwrap();

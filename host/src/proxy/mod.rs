@@ -4,9 +4,9 @@
 //!
 //! A node leaves in this order, so that nobody's exchange is cut short without need:
 //! 1. it isn't ready any more (`/healthz`), and takes no new connections;
-//! 2. clients are told to move ([`Shared::drain`]); idle visitors are let go;
+//! 2. clients are told to move (`drain`); idle visitors are let go;
 //! 3. exchanges under way have the grace period to end;
-//! 4. what is left is cancelled ([`Shared::kill`]), sessions with it;
+//! 4. what is left is cancelled (`kill`), sessions with it;
 //! 5. the end.
 
 mod answer;
@@ -95,7 +95,7 @@ impl Proxy {
         self.shared.names.public_url()
     }
 
-    /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and [`LAST_WORDS`] later.
+    /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and two seconds later.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, address, shared } = self;
         // Should this future be dropped half-way, nothing of it lives on.
@@ -142,16 +142,26 @@ pub(crate) struct Shared {
 impl Shared {
     fn new(config: Config, address: SocketAddr, base: u64, bus: Arc<dyn Bus>) -> Self {
         let limits = &config.limits;
+<<<<<<< ours
         let route: Arc<dyn Forward> = bus.clone();
         let timed = Arc::new(AnswerTimeout::new(config.answer_timeout, route));
         let sized = Arc::new(BodyLimit::new(limits.max_body, timed));
         let pipeline = Arc::new(RateLimit::new(limits.rate, sized));
         let names = Names::new(&config, address);
+=======
+        let pipeline = RateLimit::new(
+            limits.rate,
+            Arc::new(BodyLimit::new(
+                limits.max_body,
+                Arc::new(AnswerTimeout::new(config.answer_timeout, bus.clone())),
+            )),
+        );
+>>>>>>> theirs
         Self {
             origins: attach::own_origins(&config, address, &names.public_url()),
             names,
             bus,
-            pipeline,
+            pipeline: Arc::new(pipeline),
             visitors: TaskTracker::new(),
             sessions: TaskTracker::new(),
             drain: CancellationToken::new(),

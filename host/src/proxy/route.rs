@@ -118,7 +118,7 @@ pub(crate) fn target(
         Some(b'/') => path.clone(),
         Some(b'*') if method == Method::OPTIONS && uri.authority().is_none() => path.clone(),
         // RFC 9112 section 3.2.1: an empty path is sent as "/".
-        Some(b'?') => format!("/{path}").parse().map_err(|_| BadTarget::BadPath)?,
+        Some(b'?') => format!("/{}", path.as_str()).parse().map_err(|_| BadTarget::BadPath)?,
         _ => return Err(BadTarget::BadPath),
     };
     let host = host.map(|host| host.to_str().map_err(|_| BadTarget::BadHost)).transpose()?;
@@ -142,7 +142,11 @@ impl Names {
             Some(base) => base,
             None => Base {
                 scheme: "http".to_owned(),
-                authority: format!("{}:{}", config.domain, address.port()),
+                // An IPv6 address as the domain needs its brackets.
+                authority: match config.domain.contains(':') {
+                    true => format!("[{}]:{}", config.domain, address.port()),
+                    false => format!("{}:{}", config.domain, address.port()),
+                },
                 port: format!(":{}", address.port()),
             },
         };

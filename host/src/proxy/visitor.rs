@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{Method, Version, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use tracing::Instrument;
 
 use super::{
     OpenExchange, answer, attach,
@@ -116,7 +117,8 @@ async fn forward(
     let (interim, gate) = interim.then(|| connection.interims.begin()).unzip();
     let mut request = build(connection, exchange, request, destination, offer.is_some());
     request.context.interim = interim;
-    let answer = connection.shared.pipeline.forward(request).await;
+    let span = tracing::debug_span!("exchange", tunnel = %request.context.tunnel, %exchange);
+    let answer = connection.shared.pipeline.forward(request).instrument(span).await;
     drop(gate);
     Ok(finish(answer?, offer, &method, open)?)
 }

@@ -188,3 +188,16 @@ fn trailers_carry_neither_framing_nor_claims() {
     trailers(&mut headers);
     assert_eq!(list(&headers), [("grpc-status", "0"), ("sum", "1")]);
 }
+
+#[test]
+fn a_visitor_who_names_no_host_gets_none() {
+    let mut headers = HeaderMap::new();
+    let peer = "192.0.2.1:1".parse().unwrap();
+    request(
+        &mut headers,
+        RequestKind::Http,
+        &Arrival { peer, scheme: Scheme::Http, authority: "", trusted: &[] },
+    );
+    assert_eq!(headers["forwarded"], "for=192.0.2.1;proto=http");
+    assert!(!headers.contains_key("x-forwarded-host"));
+}

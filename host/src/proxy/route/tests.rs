@@ -105,6 +105,7 @@ fn public_urls() {
             format!("https://{LABEL}.example.com"),
         ),
         ("t.io", Some("http://p.t.io:81"), "http://p.t.io:81", format!("http://{LABEL}.t.io:81")),
+        ("::1", None, "http://[::1]:6519", format!("http://[::1]:6519/proxy/request/{LABEL}")),
         ("10.0.0.1", None, "http://10.0.0.1:6519", format!("http://10.0.0.1:6519/proxy/request/{LABEL}")),
     ] {
         let names = names(domain, url);

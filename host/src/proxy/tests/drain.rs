@@ -51,7 +51,9 @@ async fn exchanges_under_way_end_well_and_the_rest_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn after_the_grace_period_the_rest_is_cancelled() {
-    let (node, _gate, mut begins) = held(config()).await;
+    let mut config = config();
+    config.answer_timeout = 2 * config.grace_period;
+    let (node, _gate, mut begins) = held(config).await;
     let mut busy = node.connect().await;
     busy.get("/", "").await;
     begins.recv().await.unwrap();

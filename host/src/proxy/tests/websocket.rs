@@ -137,7 +137,7 @@ async fn other_upgrades_go_on_as_plain_http() {
 }
 
 #[tokio::test]
-async fn a_visitor_who_is_gone_breaks_off_the_far_end() {
+async fn what_is_left_after_the_grace_period_breaks_off_the_far_end() {
     let (far, mut seen) = mpsc::channel::<websocket::Event>(8);
     let far = Mutex::new(Some(far));
     let node = Node::with(config(), move |_| {
@@ -153,7 +153,7 @@ async fn a_visitor_who_is_gone_breaks_off_the_far_end() {
     let mut visitor = node.connect().await;
     visitor.get("/", &[KEY, "Connection: Upgrade\r\n"].concat()).await;
     visitor.head().await;
-    // "Hello" arrives, then the end.
+    // A masked "Hello" arrives, then the end.
     visitor.send([0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]).await;
     assert_eq!(seen.recv().await, Some(websocket::Event::Text("Hello".into())));
     node.shared.kill.cancel();
