@@ -72,11 +72,11 @@ pub struct ClientArgs {
     pub target: Option<Target>,
 
     /// The proxy to publish through [default: http://localhost:6519]
-    #[arg(long, value_name = "URL", env = "TUNNEL_PROXY", help_heading = "Tunnel")]
+    #[arg(long, value_name = "URL", env = "TUNNEL_PROXY", hide_env_values = true, help_heading = "Tunnel")]
     pub proxy: Option<ProxyUrl>,
 
     /// The key that names the tunnel [default: key.pem in your config folder, made on first use]
-    #[arg(long, value_name = "FILE", env = "TUNNEL_KEY", help_heading = "Tunnel")]
+    #[arg(long, value_name = "FILE", env = "TUNNEL_KEY", hide_env_values = true, help_heading = "Tunnel")]
     pub key: Option<PathBuf>,
 
     /// Give this session a name of its own under the same key
@@ -192,13 +192,13 @@ pub enum KeyCommand {
     /// Make a key; an existing file is never overwritten
     New {
         /// Where to write it [default: key.pem in your config folder]
-        #[arg(long, value_name = "FILE", env = "TUNNEL_KEY")]
+        #[arg(long, value_name = "FILE", env = "TUNNEL_KEY", hide_env_values = true)]
         key: Option<PathBuf>,
     },
     /// Show the name, the thumbprint and the host name that a key stands for
     Show {
         /// The key [default: key.pem in your config folder]
-        #[arg(long, value_name = "FILE", env = "TUNNEL_KEY")]
+        #[arg(long, value_name = "FILE", env = "TUNNEL_KEY", hide_env_values = true)]
         key: Option<PathBuf>,
         /// Of the session with this label
         #[arg(long, value_name = "LABEL")]
@@ -213,7 +213,7 @@ pub enum KeyCommand {
 #[derive(Debug, Default, Clone, Args)]
 pub struct OutputArgs {
     /// Lines for people, or one JSON object a line for programs [default: text]
-    #[arg(long, value_name = "FORMAT", help_heading = "Output")]
+    #[arg(long, value_name = "text|json", hide_possible_values = true, help_heading = "Output")]
     pub log_format: Option<LogFormat>,
 
     /// Say more; twice for debugging (finer: TUNNEL_LOG=tunnel::session=trace)

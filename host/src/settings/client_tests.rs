@@ -1,3 +1,5 @@
+use clap::FromArgMatches;
+
 use super::*;
 use crate::settings::cli::LogFormat;
 
@@ -76,6 +78,21 @@ fn flags_go_before_the_file() {
     assert_eq!((config.session.as_deref(), config.connections), (Some("s"), 2));
     assert_eq!(config.origin.host_header, "x.lan".parse().unwrap());
     assert!(config.origin.insecure);
+}
+
+/// Cargo sets a variable that can stand for TUNNEL_KEY.
+#[test]
+fn the_environment_goes_between_flags_and_file() {
+    let key = |line: &str| {
+        let command = Cli::command().mut_args(|arg| arg.env(None));
+        let command = command.mut_arg("key", |arg| arg.env("CARGO_MANIFEST_DIR"));
+        let matches = command.try_get_matches_from(line.split_whitespace()).unwrap();
+        let args = Cli::from_arg_matches(&matches).unwrap().client;
+        let path = Path::new("/etc/t/tunnel.toml");
+        ClientSettings::combine(args, file::parse(path, FILE).unwrap(), Some(path), None).unwrap().key
+    };
+    assert_eq!(key("tunnel 3000"), Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert_eq!(key("tunnel 3000 --key k.pem"), Path::new("k.pem"));
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::VerifyingKey;
-use sha2::{Digest, Sha256};
 
 use crate::wire::TunnelName;
 
@@ -10,15 +9,14 @@ use crate::wire::TunnelName;
 pub(super) fn describe(key: &VerifyingKey, session: Option<&str>, domain: &str) -> String {
     let own = TunnelName::of_key(key);
     let name = session.map_or_else(|| own.clone(), |session| own.with_session(session));
-    format!("name        {name}\nthumbprint  {}\nhostname    {name}.{domain}\n", thumbprint(key))
+    format!("name        {name}\nthumbprint  {}\nhostname    {name}.{domain}\n", thumbprint(&own))
 }
 
-/// The SHA-256 thumbprint of the key's JWK in base64url, as other tools show it (RFC 7638 section 3.1; RFC 8037
-/// section 2).
-fn thumbprint(key: &VerifyingKey) -> String {
-    let x = URL_SAFE_NO_PAD.encode(key.as_bytes());
-    let jwk = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-    URL_SAFE_NO_PAD.encode(Sha256::digest(jwk))
+/// The SHA-256 thumbprint of the key's JWK in base64url, as other tools show it (RFC 7638 section 3.1). The name is
+/// the same bytes in base32.
+fn thumbprint(name: &TunnelName) -> String {
+    let alphabet = base32::Alphabet::Rfc4648Lower { padding: false };
+    URL_SAFE_NO_PAD.encode(base32::decode(alphabet, name.as_str()).expect("a name is base32"))
 }
 
 #[cfg(test)]

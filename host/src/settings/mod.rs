@@ -1,8 +1,8 @@
 //! Command line, files and environment: the only place that knows every Config.
 //!
 //! Raw text becomes checked values at the door ([`values`], [`units`]), the same for the command line ([`cli`]) and
-//! for files ([`file`]); [`client`] and [`proxy`] put them together; [`run`] starts the role that was asked for, and
-//! [`report`] turns what the roles tell into lines on stdout. Must not know how a role does its work.
+//! for files ([`mod@file`]); [`client`] and [`proxy`] put them together; [`mod@run`] starts the role that was asked
+//! for, and [`report`] turns what the roles tell into lines on stdout. Must not know how a role does its work.
 
 pub mod cli;
 pub mod client;

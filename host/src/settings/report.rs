@@ -32,17 +32,20 @@ pub struct Reporter {
 impl Reporter {
     /// Writes to stdout. People see exchanges on a terminal or with `-v`; programs always do.
     pub fn new(output: &Output) -> Self {
-        let printer = match output.format {
-            LogFormat::Json => Printer::start(io::stdout(), json::left_out),
+        let exchanges = output.verbose > 0 || io::stdout().is_terminal();
+        match output.format {
+            LogFormat::Json => Self::to(io::stdout(), LogFormat::Json, true),
             // Colour on a terminal alone, and not where NO_COLOR is set.
-            LogFormat::Text => Printer::start(anstream::stdout(), text::left_out),
-        };
-        Self {
-            printer,
-            format: output.format,
-            exchanges: output.format == LogFormat::Json || output.verbose > 0 || io::stdout().is_terminal(),
-            told: Arc::default(),
+            LogFormat::Text => Self::to(anstream::stdout(), LogFormat::Text, exchanges),
         }
+    }
+
+    fn to(out: impl io::Write + Send + 'static, format: LogFormat, exchanges: bool) -> Self {
+        let left_out = match format {
+            LogFormat::Json => json::left_out,
+            LogFormat::Text => text::left_out,
+        };
+        Self { printer: Printer::start(out, left_out), format, exchanges, told: Arc::default() }
     }
 
     /// What the client of one target tells; `name` is the target's in the settings file.
@@ -168,5 +171,116 @@ impl Reporter {
     /// Waits until the last line is written; a reader that stalls gets two seconds.
     pub fn finish(&self) {
         self.printer.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, time::Duration};
+
+    use http::{Method, StatusCode};
+
+    use super::*;
+    use crate::{
+        client::{Event, ExchangeSummary, Outcome},
+        exchange::ExchangeId,
+    };
+
+    /// What a reporter writes while `tell` runs.
+    fn written(format: LogFormat, exchanges: bool, tell: impl FnOnce(&Reporter)) -> String {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let reporter = Reporter::to(writer, format, exchanges);
+        tell(&reporter);
+        reporter.finish();
+        let mut text = String::new();
+        // The thread has ended, and the writer with it.
+        reader.read_to_string(&mut text).unwrap();
+        anstream::adapter::strip_str(&text).to_string()
+    }
+
+    fn registered(name: &str) -> Event {
+        Event::Registered {
+            public_url: format!("http://{name}.localhost:6519"),
+            target: "http://localhost:3000".into(),
+        }
+    }
+
+    fn exchange() -> Event {
+        Event::Exchange(ExchangeSummary {
+            exchange: ExchangeId(7),
+            method: Method::GET,
+            path: "/seen".to_owned(),
+            outcome: Outcome::Status(StatusCode::OK),
+            bytes_in: 0,
+            bytes_out: 0,
+            time: Duration::from_millis(1),
+        })
+    }
+
+    fn lost() -> Event {
+        Event::Disconnected { reason: "connection refused".to_owned(), retry_in: Duration::from_millis(100) }
+    }
+
+    #[test]
+    fn people_are_told_once_how_to_end_it_and_what_each_url_leads_to() {
+        let text = written(LogFormat::Text, true, |reporter| {
+            reporter.client(Some("web"))(registered("one"));
+            reporter.client(Some("api"))(registered("two"));
+        });
+        assert!(text.starts_with("  Target       web\n  Public URL   http://one.localhost:6519\n"), "{text}");
+        assert!(
+            text.contains("Public URL   http://two.localhost:6519\n  Forwards to  http://localhost:3000")
+        );
+        assert_eq!(text.matches("ctrl-c").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_proxy_that_was_never_reached_gets_one_hint() {
+        let text = written(LogFormat::Text, true, |reporter| {
+            let report = reporter.client(None);
+            report(lost());
+            report(lost());
+        });
+        assert_eq!(text.matches("connection refused").count(), 2, "{text}");
+        assert_eq!(text.matches("tunnel proxy").count(), 1, "{text}");
+        let text = written(LogFormat::Text, true, |reporter| {
+            let report = reporter.client(None);
+            report(registered("one"));
+            report(lost());
+        });
+        assert!(!text.contains("tunnel proxy"), "{text}");
+    }
+
+    #[test]
+    fn exchanges_are_shown_where_somebody_looks() {
+        let told = |format, exchanges| {
+            written(format, exchanges, |reporter| reporter.client(None)(exchange())).contains("/seen")
+        };
+        assert!(told(LogFormat::Text, true));
+        assert!(!told(LogFormat::Text, false));
+        assert!(told(LogFormat::Json, true));
+    }
+
+    #[test]
+    fn programs_read_json_alone() {
+        let text = written(LogFormat::Json, true, |reporter| {
+            reporter.demo_client()(registered("one"));
+            reporter.stopping();
+            reporter.client(None)(lost());
+            reporter.error("no luck");
+        });
+        let events: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+        assert_eq!(names, ["registered", "disconnected", "error"]);
+    }
+
+    #[test]
+    fn a_demo_says_what_to_try() {
+        let text = written(LogFormat::Text, true, |reporter| {
+            reporter.demo_proxy()(proxy::Event::Draining { exchanges: 4 });
+            reporter.demo_client()(registered("one"));
+        });
+        assert!(text.contains("curl http://one.localhost:6519/\n") && !text.contains('4'), "{text}");
     }
 }

@@ -40,9 +40,9 @@ use crate::{
 pub enum Failure {
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    #[error(transparent)]
+    #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
-    #[error(transparent)]
+    #[error("{}", in_full(.0))]
     Refused(#[from] client::Refused),
     #[error("{}", in_full(.0))]
     Bind(BindError),
