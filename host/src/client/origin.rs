@@ -19,7 +19,7 @@ use hyper_util::{
 use super::{
     HostHeader, OriginConfig,
     connect::{ConnectError, Connector, OriginError},
-    origin_body::{CancelOnDrop, RequestBody, ResponseBody, Upload},
+    origin_body::{RequestBody, ResponseBody, Upload},
 };
 use crate::exchange::{
     Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, RequestHead, RequestKind,
@@ -81,11 +81,10 @@ impl Origin {
             strip_hop_by_hop(&mut headers);
             informed.interim(response.status(), headers);
         });
-        let guard = CancelOnDrop::new(&upload);
         let response =
             self.send(outgoing.map(|()| RequestBody::new(body, Arc::clone(&upload))), &upload).await?;
         upload.open();
-        self.answer(response, upload, guard).map(Answer::Http)
+        self.answer(response, upload).map(Answer::Http)
     }
 
     /// Sends one request and waits for the head of its response.
@@ -105,7 +104,6 @@ impl Origin {
         &self,
         response: http::Response<Incoming>,
         upload: Arc<Upload>,
-        mut guard: CancelOnDrop,
     ) -> Result<Response, ForwardError> {
         let (mut parts, body) = response.into_parts();
         if parts.status.is_informational() {
@@ -114,10 +112,9 @@ impl Origin {
         }
         strip_hop_by_hop(&mut parts.headers);
         let body = if body.is_end_stream() {
-            guard.disarm();
             Body::empty()
         } else {
-            Body::stream(ResponseBody { body, upload, guard, url: Arc::clone(&self.url) })
+            Body::stream(ResponseBody { body, upload, url: Arc::clone(&self.url) })
         };
         Ok(Response { status: parts.status, headers: parts.headers, body })
     }

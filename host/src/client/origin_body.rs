@@ -1,8 +1,8 @@
 //! The bodies of one exchange with the origin, and what ties them together.
 //!
 //! The HTTP library owns the request's body while the answer is ours. [`Upload`] is the thread between the two: it
-//! holds the body back until it is wanted (RFC 9110 section 10.1.1), stops it when nobody waits for the answer any
-//! more, and keeps the error that ended it.
+//! holds the body back until it is wanted (RFC 9110 section 10.1.1) and keeps the error that ended it. When nobody
+//! waits for the answer any more, the library drops the connection and with it the body.
 
 use std::{
     pin::Pin,
@@ -28,7 +28,6 @@ pub(super) struct Upload(Mutex<State>);
 
 struct State {
     gate: Gate,
-    cancelled: bool,
     failure: Option<ForwardError>,
     waker: Option<Waker>,
     interim: Option<Interim>,
@@ -45,7 +44,7 @@ impl Upload {
     /// `expects` says that the body is to wait until it is asked for.
     pub(super) fn new(expects: bool, interim: Option<Interim>) -> Arc<Self> {
         let gate = if expects { Gate::Closed } else { Gate::Open };
-        Arc::new(Self(Mutex::new(State { gate, cancelled: false, failure: None, waker: None, interim })))
+        Arc::new(Self(Mutex::new(State { gate, failure: None, waker: None, interim })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -91,42 +90,9 @@ impl Upload {
         }
     }
 
-    fn cancel(&self) {
-        let waker = {
-            let mut state = self.lock();
-            state.cancelled = true;
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
     /// Why the request's body ended early, if it did: the reason behind whatever the HTTP library says.
     pub(super) fn take_failure(&self) -> Option<ForwardError> {
         self.lock().failure.take()
-    }
-}
-
-/// Stops the upload when dropped, unless the answer was read to its end.
-pub(super) struct CancelOnDrop(Option<Arc<Upload>>);
-
-impl CancelOnDrop {
-    pub(super) fn new(upload: &Arc<Upload>) -> Self {
-        Self(Some(Arc::clone(upload)))
-    }
-
-    /// The answer is complete: the rest of the upload may go on.
-    pub(super) fn disarm(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(upload) = self.0.take() {
-            upload.cancel();
-        }
     }
 }
 
@@ -134,6 +100,8 @@ impl Drop for CancelOnDrop {
 pub(super) struct RequestBody {
     body: Body,
     upload: Arc<Upload>,
+    /// The gate was found open; it never closes again.
+    passed: bool,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
@@ -144,22 +112,20 @@ pub(super) struct EndedEarly;
 
 impl RequestBody {
     pub(super) fn new(body: Body, upload: Arc<Upload>) -> Self {
-        Self { body, upload, patience: None }
+        Self { body, upload, passed: false, patience: None }
     }
 
-    fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), EndedEarly>> {
+    fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.passed {
+            return Poll::Ready(());
+        }
         {
             let mut state = self.upload.lock();
-            if state.cancelled {
-                return Poll::Ready(Err(EndedEarly));
-            }
-            // Also while it is open: a cancellation has to reach a body that gives nothing.
-            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                state.waker = Some(cx.waker().clone());
-            }
             if state.gate == Gate::Open {
-                return Poll::Ready(Ok(()));
+                self.passed = true;
+                return Poll::Ready(());
             }
+            state.waker = Some(cx.waker().clone());
         }
         // Polled for the first time when the head has been written.
         let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(EXPECTATION)));
@@ -167,7 +133,7 @@ impl RequestBody {
             return Poll::Pending;
         }
         self.upload.wanted();
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
     }
 }
 
@@ -179,7 +145,7 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
-        ready!(self.poll_gate(cx))?;
+        ready!(self.poll_gate(cx));
         Pin::new(&mut self.body).poll_frame(cx).map_err(|error| {
             self.upload.lock().failure = Some(error);
             EndedEarly
@@ -199,7 +165,6 @@ impl HttpBody for RequestBody {
 pub(super) struct ResponseBody {
     pub(super) body: Incoming,
     pub(super) upload: Arc<Upload>,
-    pub(super) guard: CancelOnDrop,
     /// The origin as configured, for messages.
     pub(super) url: Arc<str>,
 }
@@ -213,22 +178,14 @@ impl HttpBody for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
         let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(match polled {
-            None => {
-                self.guard.disarm();
-                None
-            }
-            Some(Err(error)) => Some(Err(self.upload.take_failure().unwrap_or_else(|| {
-                let detail = format!("{} broke off in the middle of its answer", self.url);
-                ForwardError::new(ErrorKind::OriginFailed, detail).because(error)
-            }))),
-            Some(Ok(frame)) => {
-                if self.body.is_end_stream() {
-                    self.guard.disarm();
-                }
-                Some(Ok(frame))
-            }
-        })
+        Poll::Ready(polled.map(|frame| {
+            frame.map_err(|error| {
+                self.upload.take_failure().unwrap_or_else(|| {
+                    let detail = format!("{} broke off in the middle of its answer", self.url);
+                    ForwardError::new(ErrorKind::OriginFailed, detail).because(error)
+                })
+            })
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 
 use super::{
     origin::{Origin, SWITCHING, bad_request, lists, remove_in_order, strip_hop_by_hop},
-    origin_body::{CancelOnDrop, RequestBody, Upload},
+    origin_body::{RequestBody, Upload},
 };
 use crate::exchange::{
     Accepted, Answer, Body, ErrorKind, ForwardError, Request,
@@ -39,8 +39,7 @@ impl Origin {
         let body = RequestBody::new(Body::empty(), Arc::clone(&upload));
         let mut response = self.send(outgoing.map(|()| body), &upload).await?;
         if response.status() != SWITCHING {
-            let guard = CancelOnDrop::new(&upload);
-            return self.answer(response, upload, guard).map(Answer::Http);
+            return self.answer(response, upload).map(Answer::Http);
         }
         check(response.headers(), &key, &offered).map_err(|detail| self.broken(detail))?;
         let upgraded = hyper::upgrade::on(&mut response)
