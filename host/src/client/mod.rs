@@ -1,8 +1,17 @@
 //! The private role: keeps sessions to a proxy open and answers exchanges from the origin.
 
 pub mod config;
+mod connect;
+pub mod key;
+mod origin;
+mod origin_body;
+mod origin_websocket;
+pub mod summary;
 
 pub use config::{Config, HostHeader, OriginConfig};
+pub use connect::OriginError;
+pub use origin::Origin;
+pub use summary::Summarised;
 
 use std::time::Duration;
 
@@ -69,3 +78,6 @@ pub enum Outcome {
     /// There was no answer.
     Failed(ErrorKind),
 }
+
+#[cfg(test)]
+mod tests;

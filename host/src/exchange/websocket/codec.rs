@@ -308,7 +308,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Sink<Event> for Outgoing<I> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
-        self.poll(cx, Socket::poll_flush)
+        self.poll(cx, |socket, cx| {
+            let flushed = socket.poll_flush(cx);
+            // Nobody polls the incoming half after its close, and the far side may be slow to answer it.
+            let _ = socket.poll_drain(cx);
+            flushed
+        })
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {

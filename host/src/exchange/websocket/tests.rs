@@ -254,3 +254,26 @@ async fn bytes_are_counted_each_way() {
     let joined = joined.await.unwrap();
     assert_eq!((joined.to_far_bytes, joined.to_near_bytes), (1000, 4));
 }
+
+#[tokio::test]
+async fn the_reason_of_a_refusal_arrives_though_the_peer_goes_on_sending() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connecting = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+    let (visitor, accepted) = tokio::join!(connecting, listener.accept());
+    let (far, mut origin) = against_peer(Role::Client).await;
+    let joined = tokio::spawn(join(over(accepted.unwrap().0, Role::Server, 1024), far));
+    // Bytes that were never read would make the kernel reset the connection, close frame and all.
+    let (mut read, mut write) = visitor.unwrap().into_split();
+    let size = 4 * 1024 * 1024_u64;
+    write
+        .write_all(&[&[0x82, 0xff][..], &size.to_be_bytes(), &[0; 4], &pattern(size as usize)].concat())
+        .await
+        .unwrap();
+    drop(write);
+    let mut bytes = Vec::new();
+    read.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes[2..4], 1009_u16.to_be_bytes());
+    assert!(matches!(next(&mut origin).await, Message::Close(Some(close)) if close.code == CloseCode::Size));
+    assert!(origin.next().await.is_none());
+    assert_eq!(joined.await.unwrap().near.code, 1009);
+}

@@ -1,0 +1,292 @@
+//! The last stage: the service behind the client.
+//!
+//! Owns what goes out to the origin and what of its answer comes back, byte for byte where HTTP allows. Must not
+//! know the tunnel: it is given a request and answers it.
+
+use std::{error::Error as _, sync::Arc, time::Duration};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header,
+    uri::{Authority, Scheme},
+};
+use http_body::Body as _;
+use hyper::{body::Incoming, ext::on_informational};
+use hyper_util::{
+    client::legacy::{self, Client},
+    rt::{TokioExecutor, TokioTimer},
+};
+
+use super::{
+    HostHeader, OriginConfig,
+    connect::{ConnectError, Connector, OriginError},
+    origin_body::{RequestBody, ResponseBody, Upload},
+};
+use crate::exchange::{
+    Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, RequestHead, RequestKind,
+    Response,
+};
+
+/// How long an unused connection is kept. Common servers (Node.js, Apache) close theirs after 5 s; one that closes
+/// while a request is on its way to it costs that request.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// Unused connections kept at once: enough for a browser's burst, few beside the origin's own bound.
+const MAX_IDLE: usize = 64;
+
+/// Forwards exchanges to one origin, and never to another.
+pub struct Origin {
+    client: Client<Connector, RequestBody>,
+    scheme: Scheme,
+    authority: Authority,
+    host_header: HostHeader,
+    pub(super) url: Arc<str>,
+    pub(super) max_websocket_message: usize,
+}
+
+impl Origin {
+    /// The configured origin; nothing is connected yet. `max_websocket_message` is in bytes.
+    ///
+    /// # Errors
+    /// The scheme is neither `http` nor `https`, or TLS can't be set up.
+    pub fn new(config: &OriginConfig, max_websocket_message: usize) -> Result<Self, OriginError> {
+        Ok(Self::with_connector(config, Connector::new(config)?, max_websocket_message))
+    }
+
+    fn with_connector(config: &OriginConfig, connector: Connector, max_websocket_message: usize) -> Self {
+        let url = Arc::clone(connector.url());
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .build(connector);
+        Self {
+            client,
+            scheme: config.scheme.clone(),
+            authority: config.authority.clone(),
+            host_header: config.host_header.clone(),
+            url,
+            max_websocket_message,
+        }
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Answer, ForwardError> {
+        let Request { head, body, context } = request;
+        let expects = expects_continue(&head.headers) && !body.is_end_stream();
+        let upload = Upload::new(expects, context.interim);
+        let mut outgoing = self.request(head, &body)?;
+        let informed = Arc::clone(&upload);
+        on_informational(&mut outgoing, move |response| {
+            let mut headers = response.headers().clone();
+            strip_hop_by_hop(&mut headers);
+            informed.interim(response.status(), headers);
+        });
+        let response =
+            self.send(outgoing.map(|()| RequestBody::new(body, Arc::clone(&upload))), &upload).await?;
+        upload.open();
+        self.answer(response, upload).map(Answer::Http)
+    }
+
+    /// Sends one request and waits for the head of its response.
+    pub(super) async fn send(
+        &self,
+        request: http::Request<RequestBody>,
+        upload: &Upload,
+    ) -> Result<http::Response<Incoming>, ForwardError> {
+        self.client.request(request).await.map_err(|error| {
+            // The visitor going away shows as a broken request; the reason is the visitor's.
+            upload.take_failure().unwrap_or_else(|| self.failed(error))
+        })
+    }
+
+    /// Makes an answer of a final response.
+    pub(super) fn answer(
+        &self,
+        response: http::Response<Incoming>,
+        upload: Arc<Upload>,
+    ) -> Result<Response, ForwardError> {
+        let (mut parts, body) = response.into_parts();
+        if parts.status.is_informational() {
+            let detail = format!("{} switched protocols without being asked", self.url);
+            return Err(ForwardError::new(ErrorKind::OriginFailed, detail));
+        }
+        strip_hop_by_hop(&mut parts.headers);
+        let body = if body.is_end_stream() {
+            Body::empty()
+        } else {
+            Body::stream(ResponseBody { body, upload, url: Arc::clone(&self.url) })
+        };
+        Ok(Response { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// The request as the origin gets it.
+    fn request(&self, head: RequestHead, body: &Body) -> Result<http::Request<()>, ForwardError> {
+        if head.method == Method::CONNECT {
+            // To the HTTP library it would mean a tunnel of its own.
+            return Err(bad_request("CONNECT can't be forwarded"));
+        }
+        let mut headers = self.headers(&head)?;
+        frame_body(&mut headers, body)?;
+        if head.headers.get_all(header::TE).iter().any(|te| lists(te, "trailers")) {
+            // RFC 9110 section 10.1.4: `TE` is for one hop, and `Connection` has to say so.
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+        self.with_target(head, headers)
+    }
+
+    /// `Host`, and then the visitor's end-to-end headers in their order.
+    pub(super) fn headers(&self, head: &RequestHead) -> Result<HeaderMap, ForwardError> {
+        let host = match &self.host_header {
+            HostHeader::Value(value) => value.clone(),
+            HostHeader::Keep if !head.authority.is_empty() => HeaderValue::from_str(&head.authority)
+                .map_err(|_| bad_request("the request's host is not valid"))?,
+            HostHeader::Keep | HostHeader::Origin => {
+                HeaderValue::from_str(self.authority.as_str()).expect("an authority is visible ASCII")
+            }
+        };
+        let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
+        headers.insert(header::HOST, host);
+        for (name, value) in &head.headers {
+            // They were taken off at the proxy. Should a stage in between add one, the origin must not take it for
+            // the framing of this connection.
+            if name != header::HOST && !is_hop_by_hop(name) {
+                headers
+                    .try_append(name, value.clone())
+                    .map_err(|_| bad_request("the request has too many headers"))?;
+            }
+        }
+        Ok(headers)
+    }
+
+    pub(super) fn with_target(
+        &self,
+        head: RequestHead,
+        headers: HeaderMap,
+    ) -> Result<http::Request<()>, ForwardError> {
+        let uri = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(head.target)
+            .build()
+            .map_err(|error| bad_request("the request's target is not valid").because(error))?;
+        let mut request = http::Request::new(());
+        *request.method_mut() = head.method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    fn failed(&self, error: legacy::Error) -> ForwardError {
+        if error.is_connect() {
+            let sentence = match error.source().and_then(|cause| cause.downcast_ref::<ConnectError>()) {
+                Some(cause) => cause.to_string(),
+                None => format!("{} can't be reached", self.url),
+            };
+            return ForwardError::new(ErrorKind::OriginUnreachable, sentence).because(error);
+        }
+        let url = &self.url;
+        let detail = match error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>()) {
+            Some(cause) if cause.is_parse() => format!("{url} answered with something that is not HTTP"),
+            Some(cause) if cause.is_incomplete_message() => {
+                format!("{url} closed the connection without an answer")
+            }
+            _ => format!("{url} broke off before it answered"),
+        };
+        ForwardError::new(ErrorKind::OriginFailed, detail).because(error)
+    }
+}
+
+impl Forward for Origin {
+    fn forward(&self, request: Request) -> ForwardFuture<'_> {
+        match request.head.kind {
+            RequestKind::Http => Box::pin(self.exchange(request)),
+            RequestKind::WebSocket => Box::pin(self.upgrade(request)),
+        }
+    }
+}
+
+/// Says how the body is framed: by the length that the visitor announced, by a length that is known here, or in
+/// chunks. The HTTP library would leave the body of a `GET` out if nothing said that there is one.
+fn frame_body(headers: &mut HeaderMap, body: &Body) -> Result<(), ForwardError> {
+    let announced = headers.get(header::CONTENT_LENGTH).cloned();
+    let more_than_one = headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some();
+    if body.is_end_stream() {
+        return match announced {
+            // Sent on, this would make the origin take the next request for the missing body.
+            Some(length) if more_than_one || length != "0" => {
+                Err(bad_request("the request's body is shorter than its Content-Length"))
+            }
+            _ => Ok(()),
+        };
+    }
+    if more_than_one {
+        return Err(bad_request("the request has more than one Content-Length"));
+    }
+    if announced.is_some() {
+        return Ok(());
+    }
+    match body.size_hint().exact() {
+        Some(length) if !headers.contains_key(header::TRAILER) => {
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        _ => {
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+    Ok(())
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether a comma-separated header value holds a token, in either case.
+pub(super) fn lists(value: &HeaderValue, token: &str) -> bool {
+    let items = value.as_bytes().split(|&byte| byte == b',');
+    items.map(<[u8]>::trim_ascii).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Takes off what concerns the connection to the origin only (RFC 9110 section 7.6.1), keeping the others' order.
+/// `Trailer` stays: it announces what still comes at the end.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let named: Vec<HeaderValue> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+    let goes = |name: &HeaderName| {
+        is_hop_by_hop(name)
+            // RFC 9112 section 6.3: beside `Transfer-Encoding` it means nothing.
+            || (chunked && name == header::CONTENT_LENGTH)
+            || named.iter().any(|value| lists(value, name.as_str()))
+    };
+    remove_in_order(headers, goes);
+}
+
+/// Takes headers off without moving another into the gap, as `HeaderMap::remove` does.
+pub(super) fn remove_in_order(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&goes) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers.iter().filter(|(name, _)| !goes(name)) {
+        kept.append(name, value.clone());
+    }
+    *headers = kept;
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, header::CONNECTION | header::TE | header::TRANSFER_ENCODING | header::UPGRADE)
+        || name == "keep-alive"
+        || name == "proxy-connection"
+}
+
+pub(super) fn bad_request(detail: &'static str) -> ForwardError {
+    ForwardError::new(ErrorKind::BadRequest, detail)
+}
+
+/// The status of an accepted upgrade.
+pub(super) const SWITCHING: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
+
+#[cfg(test)]
+#[path = "tests/origin.rs"]
+mod tests;

@@ -1,0 +1,84 @@
+//! Upgrades to WebSocket at the origin: the client's half of the handshake (RFC 6455 section 4.1).
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
+
+use super::{
+    origin::{Origin, SWITCHING, bad_request, lists, remove_in_order, strip_hop_by_hop},
+    origin_body::{RequestBody, Upload},
+};
+use crate::exchange::{
+    Accepted, Answer, Body, ErrorKind, ForwardError, Request,
+    websocket::{Role, over},
+};
+
+impl Origin {
+    /// Asks the origin for a WebSocket. Its refusal is an answer like any other.
+    pub(super) async fn upgrade(&self, request: Request) -> Result<Answer, ForwardError> {
+        let mut head = request.head;
+        // Section 4.1 knows no other method.
+        head.method = Method::GET;
+        let key = generate_key();
+        let mut headers = self.headers(&head)?;
+        let key_header =
+            HeaderValue::from_str(&key).map_err(|_| bad_request("the handshake's key is not valid"))?;
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(header::SEC_WEBSOCKET_KEY, key_header);
+        // An extension changes the frames; the codec, and every stage that looks at messages, knows none.
+        let extensions = |name: &HeaderName| name == header::SEC_WEBSOCKET_EXTENSIONS;
+        remove_in_order(&mut headers, |name| extensions(name) || name == header::CONTENT_LENGTH);
+        let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect::<Vec<_>>();
+
+        let upload = Upload::new(false, None);
+        let outgoing = self.with_target(head, headers)?;
+        let body = RequestBody::new(Body::empty(), Arc::clone(&upload));
+        let mut response = self.send(outgoing.map(|()| body), &upload).await?;
+        if response.status() != SWITCHING {
+            return self.answer(response, upload).map(Answer::Http);
+        }
+        check(response.headers(), &key, &offered).map_err(|detail| self.broken(detail))?;
+        let upgraded = hyper::upgrade::on(&mut response)
+            .await
+            .map_err(|error| self.broken("broke off after it accepted a WebSocket").because(error))?;
+        let mut headers = std::mem::take(response.headers_mut());
+        remove_in_order(&mut headers, |name| name == header::SEC_WEBSOCKET_ACCEPT);
+        strip_hop_by_hop(&mut headers);
+        let duplex = over(TokioIo::new(upgraded), Role::Client, self.max_websocket_message);
+        Ok(Answer::WebSocket(Accepted { headers, duplex }))
+    }
+
+    fn broken(&self, what: &str) -> ForwardError {
+        ForwardError::new(ErrorKind::OriginFailed, format!("{} {what}", self.url))
+    }
+}
+
+/// Checks a 101 as section 4.1 asks: it is about WebSocket, it answers this very request, and it chose from what was
+/// offered.
+fn check(headers: &HeaderMap, key: &str, offered: &[HeaderValue]) -> Result<(), &'static str> {
+    let upgrade = headers.get_all(header::UPGRADE).iter().any(|value| lists(value, "websocket"));
+    let connection = headers.get_all(header::CONNECTION).iter().any(|value| lists(value, "upgrade"));
+    if !upgrade || !connection {
+        return Err("switched to another protocol than WebSocket");
+    }
+    let accept = headers.get(header::SEC_WEBSOCKET_ACCEPT);
+    if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err("accepted a WebSocket with the wrong Sec-WebSocket-Accept");
+    }
+    if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        return Err("chose a WebSocket extension that was not offered");
+    }
+    match headers.get(header::SEC_WEBSOCKET_PROTOCOL).map(HeaderValue::to_str) {
+        None => Ok(()),
+        Some(Ok(chosen)) if offered.iter().any(|offer| lists(offer, chosen)) => Ok(()),
+        Some(_) => Err("chose a WebSocket subprotocol that was not offered"),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/origin_websocket.rs"]
+mod tests;
