@@ -205,6 +205,11 @@ fn bare_host(authority: &Authority) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
+/// TLS to the proxy: its certificate has to be good by the system's roots.
+pub(super) fn trusting_system_roots() -> Result<TlsConnector, OriginError> {
+    Ok(TlsConnector::from(Arc::new(trust(system_roots()?)?)))
+}
+
 fn system_roots() -> Result<RootCertStore, OriginError> {
     let found = rustls_native_certs::load_native_certs();
     for error in found.errors {

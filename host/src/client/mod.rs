@@ -1,16 +1,20 @@
 //! The private role: keeps sessions to a proxy open and answers exchanges from the origin.
 
+mod backoff;
 pub mod config;
 mod connect;
+mod dial;
 pub mod key;
 mod origin;
 mod origin_body;
 mod origin_websocket;
+mod run;
 pub mod summary;
 
 pub use config::{Config, HostHeader, OriginConfig};
 pub use connect::OriginError;
 pub use origin::Origin;
+pub use run::{Refused, run};
 pub use summary::Summarised;
 
 use std::time::Duration;

@@ -51,6 +51,9 @@ use crate::{
     wire::TunnelName,
 };
 
+/// How long clients may take to move once no exchange is open here.
+const MOVING: Duration = Duration::from_secs(3);
+
 /// How long sessions may take for their last words once everything else is over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -95,7 +98,7 @@ impl Proxy {
         self.shared.names.public_url()
     }
 
-    /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and two seconds later.
+    /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and five seconds later.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, address, shared } = self;
         // Should this future be dropped half-way, nothing of it lives on.
@@ -108,9 +111,11 @@ impl Proxy {
         report(Event::Draining { exchanges: shared.exchanges.load(Ordering::Relaxed) });
         shared.visitors.close();
         let _ = tokio::time::timeout(shared.config.grace_period, shared.visitors.wait()).await;
+        shared.sessions.close();
+        // Clients leave by themselves as soon as they have found another node, or know that there is none.
+        let _ = tokio::time::timeout(MOVING.min(shared.config.grace_period), shared.sessions.wait()).await;
         shared.kill.cancel();
         shared.visitors.wait().await;
-        shared.sessions.close();
         let _ = tokio::time::timeout(LAST_WORDS, shared.sessions.wait()).await;
         report(Event::Stopped);
     }
@@ -142,13 +147,6 @@ pub(crate) struct Shared {
 impl Shared {
     fn new(config: Config, address: SocketAddr, base: u64, bus: Arc<dyn Bus>) -> Self {
         let limits = &config.limits;
-<<<<<<< ours
-        let route: Arc<dyn Forward> = bus.clone();
-        let timed = Arc::new(AnswerTimeout::new(config.answer_timeout, route));
-        let sized = Arc::new(BodyLimit::new(limits.max_body, timed));
-        let pipeline = Arc::new(RateLimit::new(limits.rate, sized));
-        let names = Names::new(&config, address);
-=======
         let pipeline = RateLimit::new(
             limits.rate,
             Arc::new(BodyLimit::new(
@@ -156,7 +154,7 @@ impl Shared {
                 Arc::new(AnswerTimeout::new(config.answer_timeout, bus.clone())),
             )),
         );
->>>>>>> theirs
+        let names = Names::new(&config, address);
         Self {
             origins: attach::own_origins(&config, address, &names.public_url()),
             names,

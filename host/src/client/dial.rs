@@ -1,0 +1,176 @@
+//! One attempt: connect to the proxy, register, and hand over the socket.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::{SinkExt, StreamExt};
+use http::{HeaderValue, Uri, header::SEC_WEBSOCKET_PROTOCOL};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{self, Message as Frame, client::IntoClientRequest},
+};
+use tokio_util::either::Either;
+
+use super::{Config, connect};
+use crate::{
+    session,
+    wire::{
+        Decoded, Limits, Message, NONCE_HEADER, SUBPROTOCOL, SUBSCRIBE_PATH,
+        message::{Refusal, Registered},
+        registration::{MAX_LIFETIME, NONCE_LENGTH, Statement},
+    },
+};
+
+/// Longest wait for each step of an attempt.
+const STEP: Duration = Duration::from_secs(10);
+
+/// A registration response has no headers.
+const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
+
+/// The socket of a session.
+pub(super) type Socket = WebSocketStream<Either<TcpStream, TlsStream<TcpStream>>>;
+
+/// How to reach and convince one proxy.
+pub(super) struct Dialer {
+    url: Uri,
+    tls: Option<TlsConnector>,
+    config: Config,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{0} is no tunnel proxy, or another version: {1}")]
+    NotAProxy(Uri, String),
+    #[error("the proxy refused the registration: {}", .0.text)]
+    Refused(Refusal),
+}
+
+impl DialError {
+    /// Whether trying again can't help.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if !refusal.retry)
+    }
+}
+
+impl Dialer {
+    /// # Errors
+    /// The proxy's URL can't be used; a sentence says why.
+    pub(super) fn new(config: Config) -> Result<Self, String> {
+        let (secure, scheme) = match config.proxy.scheme_str() {
+            Some("http" | "ws") => (false, "ws"),
+            Some("https" | "wss") => (true, "wss"),
+            _ => return Err(format!("the proxy's URL begins with http:// or https://, unlike {}", config.proxy)),
+        };
+        let authority = config.proxy.authority().ok_or_else(|| format!("{} names no host", config.proxy))?;
+        let url = format!("{scheme}://{authority}{SUBSCRIBE_PATH}");
+        let url = url.parse().map_err(|_| format!("{} is no URL of a proxy", config.proxy))?;
+        let tls = if secure { Some(connect::trusting_system_roots().map_err(|error| error.to_string())?) } else { None };
+        Ok(Self { url, tls, config })
+    }
+
+    /// Opens a session's socket and registers it.
+    pub(super) async fn dial(&self) -> Result<(Socket, Registered), DialError> {
+        let (mut socket, nonce) = within(self.connect()).await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let issued_at = i64::try_from(now).unwrap_or(i64::MAX);
+        let statement = Statement {
+            nonce,
+            audience: self.url.to_string(),
+            issued_at,
+            expires_at: issued_at.saturating_add(MAX_LIFETIME),
+            session: self.config.session.clone(),
+        };
+        let request = Message::RegistrationRequest { id: 1, statement: statement.sign(&self.config.key).into() };
+        let broken = |error: tungstenite::Error| DialError::Unreachable(format!("the connection broke: {error}"));
+        socket.send(Frame::Binary(request.encode())).await.map_err(broken)?;
+        let frame = within(async { Ok(socket.next().await) }).await?;
+        let registered = match frame {
+            Some(Ok(Frame::Binary(bytes))) => match Message::decode(bytes, &REGISTRATION_LIMITS) {
+                Ok(Decoded::Message(Message::RegistrationResponse { outcome, .. })) => {
+                    outcome.map_err(DialError::Refused)?
+                }
+                other => return Err(self.not_a_proxy(format!("it answered {other:?}"))),
+            },
+            Some(Ok(Frame::Close(Some(frame)))) => {
+                return Err(DialError::Unreachable(format!("the proxy closed the connection: {}", frame.reason)));
+            }
+            Some(Err(error)) => return Err(broken(error)),
+            _ => return Err(DialError::Unreachable("the proxy closed the connection".into())),
+        };
+        Ok((socket, registered))
+    }
+
+    async fn connect(&self) -> Result<(Socket, [u8; NONCE_LENGTH]), DialError> {
+        let host = self.url.host().unwrap_or_default();
+        let port = self.url.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
+        // Brackets belong to the URL, not to the address.
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let stream = TcpStream::connect((address, port)).await;
+        let stream = stream.map_err(|error| {
+            DialError::Unreachable(format!("the proxy can't be reached at {}: {}", self.config.proxy, plain(&error)))
+        })?;
+        tune(&stream);
+        let stream = match &self.tls {
+            None => Either::Left(stream),
+            Some(tls) => {
+                let name = ServerName::try_from(address.to_owned())
+                    .map_err(|_| DialError::Unreachable(format!("{address} is no name for a certificate")))?;
+                let stream = tls.connect(name, stream).await;
+                Either::Right(stream.map_err(|error| {
+                    DialError::Unreachable(format!("no TLS with {}: {error}", self.config.proxy))
+                })?)
+            }
+        };
+        let mut request = self.url.clone().into_client_request().map_err(|error| self.not_a_proxy(error.to_string()))?;
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        let upgraded = client_async_with_config(request, stream, Some(session::socket_config())).await;
+        let (socket, response) = upgraded.map_err(|error| self.refused_upgrade(error))?;
+        let nonce = response.headers().get(NONCE_HEADER).and_then(|nonce| URL_SAFE_NO_PAD.decode(nonce).ok());
+        let nonce = nonce.and_then(|nonce| nonce.try_into().ok());
+        Ok((socket, nonce.ok_or_else(|| self.not_a_proxy("its answer has no nonce".into()))?))
+    }
+
+    fn refused_upgrade(&self, error: tungstenite::Error) -> DialError {
+        let tungstenite::Error::Http(response) = error else {
+            return self.not_a_proxy(error.to_string());
+        };
+        let status = response.status();
+        let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        let text: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+        if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
+            return DialError::Unreachable(format!("the proxy at {} answered {status}. {text}", self.config.proxy));
+        }
+        self.not_a_proxy(format!("it answered {status}. {text}"))
+    }
+
+    fn not_a_proxy(&self, why: String) -> DialError {
+        DialError::NotAProxy(self.config.proxy.clone(), why)
+    }
+}
+
+/// Small messages must not wait for large ones: nothing is held back to fill a packet, and what the network can't
+/// take yet stays here, where heads go before bodies.
+fn tune(stream: &TcpStream) {
+    // A socket that can't be tuned still works.
+    let _ = stream.set_nodelay(true);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(session::UNSENT_IN_KERNEL);
+}
+
+/// An error of the operating system in its own words, without its number.
+fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "nothing listens there".into(),
+        _ => error.to_string(),
+    }
+}
+
+async fn within<T>(step: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {
+    let late = || DialError::Unreachable(format!("the proxy didn't answer within {} seconds", STEP.as_secs()));
+    tokio::time::timeout(STEP, step).await.map_err(|_| late())?
+}

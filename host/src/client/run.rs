@@ -1,0 +1,203 @@
+//! Keeps sessions to the proxy open: dials, serves, and dials again, until it is told to stop.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Config, Event,
+    backoff::Backoff,
+    dial::{Dialer, Socket},
+    Origin, OriginError,
+    summary::Summarised,
+};
+use crate::{
+    exchange::Forward,
+    session::{self, Handle},
+    wire::message::Registered,
+};
+
+/// How long exchanges under way may take after the client was told to stop.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// A client takes as many exchanges as the proxy says, up to this: each costs memory here too.
+const MAX_EXCHANGES: u64 = 65_536;
+
+/// Headers of one message that a client takes. The proxy's own limit is lower; an origin's response may have more.
+const MAX_HEADERS: usize = 1024;
+
+/// Why a client gave up, in a sentence for its user.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The proxy's URL can't be used.
+    #[error("{0}")]
+    BadProxy(String),
+    /// The target can't be used.
+    #[error(transparent)]
+    BadOrigin(#[from] OriginError),
+    /// The proxy won't have this client.
+    #[error("{0}")]
+    Registration(String),
+}
+
+/// Publishes the origin until `stop`, then lets exchanges under way end.
+///
+/// # Errors
+/// The configuration can't be used, or the proxy refused the registration for good.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Refused> {
+    let origin = Origin::new(&config.origin, config.max_websocket_message)?;
+    let report = Arc::clone(&config.report);
+    let forward = Arc::new(Summarised { next: Arc::new(origin), report: Arc::clone(&report) });
+    let connections = config.connections;
+    let dialer = Dialer::new(config.clone()).map_err(Refused::BadProxy)?;
+    let lane = Arc::new(Lane {
+        config,
+        dialer,
+        forward,
+        sessions: TaskTracker::new(),
+        up: AtomicUsize::new(0),
+        announced: AtomicBool::new(false),
+        stop: stop.child_token(),
+    });
+    let mut lanes = JoinSet::new();
+    for _ in 0..connections {
+        let lane = Arc::clone(&lane);
+        lanes.spawn(async move { lane.keep_open().await });
+    }
+    let mut outcome = Ok(());
+    while let Some(ended) = lanes.join_next().await {
+        if let Ok(Err(refused)) = ended {
+            // One refusal holds for all: they register the same key at the same proxy.
+            lane.stop.cancel();
+            outcome = Err(refused);
+        }
+    }
+    lane.sessions.close();
+    // A session that was replaced may still have exchanges; what outlasts this ends with the process.
+    let _ = timeout(LEAVE, lane.sessions.wait()).await;
+    report(Event::Stopped);
+    outcome
+}
+
+/// What the lanes, one for each connection, have in common.
+struct Lane {
+    config: Config,
+    dialer: Dialer,
+    forward: Arc<dyn Forward>,
+    sessions: TaskTracker,
+    /// Sessions that take exchanges now.
+    up: AtomicUsize,
+    /// The public URL has been told.
+    announced: AtomicBool,
+    stop: CancellationToken,
+}
+
+impl Lane {
+    /// Backoff around lives of a session.
+    async fn keep_open(self: Arc<Self>) -> Result<(), Refused> {
+        let mut backoff = Backoff::new();
+        let mut replaced: Option<Handle> = None;
+        loop {
+            let dialled = tokio::select! {
+                dialled = self.dialer.dial() => dialled,
+                () = self.stop.cancelled() => {
+                    replaced.inspect(Handle::disconnect);
+                    return Ok(());
+                }
+            };
+            // Its successor is up, or can't be had now: either way the old session may go when it is done.
+            if let Some(old) = replaced.take() {
+                old.disconnect();
+            }
+            let reason = match dialled {
+                Ok((socket, registered)) => {
+                    let since = Instant::now();
+                    match self.serve(socket, registered).await {
+                        Life::Stopped => return Ok(()),
+                        Life::Moving(old) => {
+                            replaced = Some(old);
+                            (self.config.report)(Event::Moving);
+                            continue;
+                        }
+                        Life::Ended(reason) => {
+                            backoff.was_up(since.elapsed());
+                            reason
+                        }
+                    }
+                }
+                Err(error) if error.is_final() => return Err(Refused::Registration(error.to_string())),
+                Err(error) => error.to_string(),
+            };
+            let retry_in = backoff.wait(Instant::now().into_std(), rand::random());
+            if self.up.load(Ordering::Relaxed) == 0 {
+                (self.config.report)(Event::Disconnected { reason, retry_in });
+            } else {
+                tracing::info!(reason, ?retry_in, "one of several sessions is away");
+            }
+            tokio::select! {
+                () = sleep(retry_in) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// One life of a session.
+    async fn serve(&self, socket: Socket, registered: Registered) -> Life {
+        let settings = session::Settings {
+            tunnel: registered.name.clone(),
+            max_exchanges: usize::try_from(registered.max_exchanges.min(MAX_EXCHANGES)).unwrap_or(usize::MAX),
+            max_headers: MAX_HEADERS,
+            max_websocket_message: self.config.max_websocket_message,
+            ping_after: self.config.ping_after,
+        };
+        let (handle, driver) = session::serve(socket, settings, Arc::clone(&self.forward));
+        self.sessions.spawn(driver.run());
+        self.up.fetch_add(1, Ordering::Relaxed);
+        self.announce(registered.public_url);
+        let life = tokio::select! {
+            biased;
+            ended = handle.ended() => Life::Ended(format!("the session was lost: {ended}")),
+            () = self.stop.cancelled() => {
+                handle.disconnect();
+                if timeout(LEAVE, handle.ended()).await.is_err() {
+                    handle.close();
+                }
+                Life::Stopped
+            }
+            () = handle.draining() => Life::Moving(handle.clone()),
+        };
+        self.up.fetch_sub(1, Ordering::Relaxed);
+        life
+    }
+
+    fn announce(&self, public_url: String) {
+        let event = if !self.announced.swap(true, Ordering::Relaxed) {
+            let origin = &self.config.origin;
+            Event::Registered { public_url, target: format!("{}://{}", origin.scheme, origin.authority) }
+        } else if self.up.load(Ordering::Relaxed) == 1 {
+            Event::Reconnected { public_url }
+        } else {
+            return;
+        };
+        (self.config.report)(event);
+    }
+}
+
+/// How a life ended.
+enum Life {
+    Stopped,
+    /// The proxy drains: a replacement is wanted before this one goes.
+    Moving(Handle),
+    Ended(String),
+}
+
