@@ -19,3 +19,22 @@ mod websocket {
     mod messages;
     mod pressure;
 }
+
+mod liveness {
+    mod load;
+    mod losses;
+    mod several;
+    mod stopping;
+}
+
+mod limits {
+    mod bodies;
+    mod peers;
+    mod visitors;
+}
+
+mod cli {
+    mod demo;
+    mod failures;
+    mod tools;
+}

@@ -9,6 +9,7 @@
 
 pub(crate) mod http1;
 pub(crate) mod memory;
+pub(crate) mod message;
 pub(crate) mod origin;
 pub(crate) mod pattern;
 pub(crate) mod process;
@@ -16,13 +17,14 @@ pub(crate) mod relay;
 pub(crate) mod tunnel;
 pub(crate) mod websocket;
 
-pub(crate) use http1::{Broken, Head, Reply, Request, Wire};
+pub(crate) use http1::Wire;
+pub(crate) use message::{Head, Reply, Request};
 pub(crate) use origin::Origin;
 pub(crate) use pattern::Pattern;
 pub(crate) use process::{Exit, Process, Signal};
 pub(crate) use relay::Relay;
 pub(crate) use tunnel::{Client, Proxy, Setup, Tunnel, path_text};
-pub(crate) use websocket::{Frame, Frames, Opcode, Socket};
+pub(crate) use websocket::{Frame, Frames, Opcode};
 
 use std::{future::Future, time::Duration};
 
@@ -40,18 +42,4 @@ pub(crate) fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F
             Err(_) => panic!("waited {} s in vain for {what} ({caller})", PATIENCE.as_secs()),
         }
     }
-}
-
-/// Waits until `condition` gives a value; for what has no event to wait for.
-#[track_caller]
-pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> impl Future<Output = T> {
-    within(what, async move {
-        let mut tick = tokio::time::interval(Duration::from_millis(20));
-        loop {
-            tick.tick().await;
-            if let Some(value) = condition() {
-                return value;
-            }
-        }
-    })
 }

@@ -89,16 +89,42 @@ impl Origin {
         (wire, request)
     }
 
+    /// The next request, on this connection if it is used again, else on a new one that takes its place.
+    pub(crate) async fn request_again(&self, wire: &mut Wire) -> Request {
+        let fresh = within("another request", async {
+            tokio::select! {
+                head = wire.try_head() => match head {
+                    Ok(head) => Ok(head),
+                    Err(_) => Err(self.try_accept().await),
+                },
+                fresh = self.try_accept() => Err(fresh),
+            }
+        });
+        match fresh.await {
+            Ok(head) => {
+                let (body, trailers) = wire.rest_of_request(&head).await;
+                Request { head, body, trailers }
+            }
+            Err(fresh) => {
+                *wire = fresh;
+                wire.request().await
+            }
+        }
+    }
+
     /// Answers every request with the bytes that `answer` gives, on as many connections as come.
     pub(crate) fn answering(self, answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Answering {
         let address = self.address();
-        let seen = watch::Sender::new(Vec::new());
+        let (seen, connections) = (watch::Sender::new(Vec::new()), watch::Sender::new(0));
         let answer = Arc::new(answer);
         let task = serve(self, {
-            let seen = seen.clone();
-            move |wire| answer_all(wire, Arc::clone(&answer), seen.clone())
+            let (seen, connections) = (seen.clone(), connections.clone());
+            move |wire| {
+                connections.send_modify(|count| *count += 1);
+                answer_all(wire, Arc::clone(&answer), seen.clone())
+            }
         });
-        Answering { address, seen, _task: task }
+        Answering { address, seen, connections, _task: task }
     }
 
     /// Gives every connection to `handle`, each in a task of its own, until the returned guard is dropped.
@@ -148,6 +174,7 @@ async fn answer_all(
 pub(crate) struct Answering {
     address: SocketAddr,
     seen: watch::Sender<Vec<Request>>,
+    connections: watch::Sender<usize>,
     _task: JoinSet<()>,
 }
 
@@ -164,6 +191,11 @@ impl Answering {
     /// All requests so far, in the order they came.
     pub(crate) fn seen(&self) -> Vec<Request> {
         self.seen.borrow().clone()
+    }
+
+    /// How many connections came.
+    pub(crate) fn connections(&self) -> usize {
+        *self.connections.borrow()
     }
 }
 

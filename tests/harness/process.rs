@@ -66,7 +66,7 @@ impl Process {
         raise_file_limit();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tunnel"));
         command.args(arguments).current_dir(home).env_clear().env("HOME", home);
-        for kept in ["PATH", "LLVM_PROFILE_FILE", "RUST_LOG"] {
+        for kept in ["PATH", "LLVM_PROFILE_FILE", "TUNNEL_LOG"] {
             if let Some(value) = std::env::var_os(kept) {
                 command.env(kept, value);
             }
@@ -105,16 +105,30 @@ impl Process {
         wanted: impl Fn(&Value) -> bool,
     ) -> impl Future<Output = Value> {
         let what = format!("the event {kind:?} of the {}", self.name);
-        within(&what, async move {
+        self.line(what, move |line| {
+            line.event.as_ref().filter(|event| event["event"] == kind && wanted(event)).cloned()
+        })
+    }
+
+    /// Waits for a line with these words, on stdout or stderr, that nobody has taken yet.
+    #[track_caller]
+    pub(crate) fn words(&mut self, words: &str) -> impl Future<Output = String> {
+        let what = format!("the words {words:?} of the {}", self.name);
+        self.line(what, move |line| line.text.contains(words).then(|| line.text.clone()))
+    }
+
+    #[track_caller]
+    fn line<T>(&mut self, what: String, wanted: impl Fn(&Line) -> Option<T>) -> impl Future<Output = T> {
+        within(&what.clone(), async move {
             let mut changed = self.log.changed.subscribe();
             loop {
                 let ended = *self.log.open.borrow() == 0;
                 changed.borrow_and_update();
-                if let Some((at, event)) = self.log.find(kind, &wanted, &self.taken) {
+                if let Some((at, found)) = self.log.find(&wanted, &self.taken) {
                     self.taken.insert(at);
-                    return event;
+                    return found;
                 }
-                assert!(!ended, "the {} ended without the event {kind:?}", self.name);
+                assert!(!ended, "ended without {what}");
                 changed.changed().await.expect("the log lives as long as the process");
             }
         })
@@ -190,16 +204,10 @@ impl Log {
         });
     }
 
-    fn find(
-        &self,
-        kind: &str,
-        wanted: impl Fn(&Value) -> bool,
-        taken: &HashSet<usize>,
-    ) -> Option<(usize, Value)> {
+    fn find<T>(&self, wanted: impl Fn(&Line) -> Option<T>, taken: &HashSet<usize>) -> Option<(usize, T)> {
         let lines = self.lines.lock().expect("nobody panics with the log");
-        let events = lines.iter().enumerate().filter(|(at, _)| !taken.contains(at));
-        let mut events = events.filter_map(|(at, line)| Some((at, line.event.clone()?)));
-        events.find(|(_, event)| event["event"] == kind && wanted(event))
+        let mut lines = lines.iter().enumerate().filter(|(at, _)| !taken.contains(at));
+        lines.find_map(|(at, line)| Some((at, wanted(line)?)))
     }
 
     fn text(&self, error: bool) -> String {

@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Exit, Process, Reply, Wire};
+use super::{Exit, Process, Relay, Reply, Wire};
 
 /// A folder that is gone after the test; clones share it.
 #[derive(Debug, Clone)]
@@ -46,14 +46,17 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy on a free port, with a body limit and a message limiter as by default.
+    /// A proxy on a free port.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
         Self::start_at("127.0.0.1:0", arguments).await
     }
 
     /// A proxy on this address.
     pub(crate) async fn start_at(listen: &str, arguments: &[&str]) -> Self {
-        let home = Home::new();
+        Self::start_in(Home::new(), listen, arguments).await
+    }
+
+    async fn start_in(home: Home, listen: &str, arguments: &[&str]) -> Self {
         let fixed = ["proxy", "--listen", listen, "--domain", "localhost", "--log-format", "json"];
         let mut process = Process::start("proxy", home.path(), fixed.iter().chain(arguments));
         let event = process.event("listening").await;
@@ -104,42 +107,75 @@ impl Client {
 }
 
 /// What a test wants different from the defaults.
-#[derive(Debug, Default)]
-pub(crate) struct Setup {
-    proxy: Vec<String>,
-    client: Vec<String>,
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    proxy: Vec<&'a str>,
+    client: Vec<&'a str>,
+    proxy_file: Option<&'a str>,
+    client_file: Option<&'a str>,
+    relay: Option<&'a Relay>,
 }
 
-impl Setup {
+impl<'a> Setup<'a> {
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// More arguments for the proxy.
-    pub(crate) fn proxy(mut self, arguments: &[&str]) -> Self {
-        self.proxy.extend(arguments.iter().map(|&argument| argument.to_owned()));
+    pub(crate) fn proxy(mut self, arguments: &[&'a str]) -> Self {
+        self.proxy.extend(arguments);
         self
     }
 
     /// More arguments for the client.
-    pub(crate) fn client(mut self, arguments: &[&str]) -> Self {
-        self.client.extend(arguments.iter().map(|&argument| argument.to_owned()));
+    pub(crate) fn client(mut self, arguments: &[&'a str]) -> Self {
+        self.client.extend(arguments);
+        self
+    }
+
+    /// The text of the proxy's settings file.
+    pub(crate) fn proxy_file(mut self, text: &'a str) -> Self {
+        self.proxy_file = Some(text);
+        self
+    }
+
+    /// The text of the client's settings file.
+    pub(crate) fn client_file(mut self, text: &'a str) -> Self {
+        self.client_file = Some(text);
+        self
+    }
+
+    /// What lies between client and proxy.
+    pub(crate) fn relay(mut self, relay: &'a Relay) -> Self {
+        self.relay = Some(relay);
         self
     }
 
     /// Starts both.
     pub(crate) async fn start(self, target: &str) -> Tunnel {
-        let texts = |arguments: &[String]| arguments.to_vec();
-        let (proxy, client) = (texts(&self.proxy), texts(&self.client));
-        let proxy = Proxy::start(&refs(&proxy)).await;
-        let key = proxy.home.file("key.pem");
-        let client = Client::start(&proxy.url(), target, &key, &refs(&client)).await;
+        let home = Home::new();
+        let (mut for_proxy, mut for_client) = (self.proxy, self.client);
+        let settings = |name: &str, text: Option<&str>| {
+            let path = home.file(name);
+            std::fs::write(&path, text.unwrap_or_default()).expect("a temporary folder can be written to");
+            path
+        };
+        let proxy_file = settings("proxy.toml", self.proxy_file);
+        let client_file = settings("tunnel.toml", self.client_file);
+        for_proxy.extend(["--config", path_text(&proxy_file)]);
+        for_client.extend(["--config", path_text(&client_file)]);
+        let relay_url = self.relay.map(Relay::url);
+        if let Some(url) = &relay_url {
+            for_proxy.extend(["--also-known-as", url]);
+        }
+        let proxy = Proxy::start_in(home.clone(), "127.0.0.1:0", &for_proxy).await;
+        if let Some(relay) = self.relay {
+            relay.lead_to(proxy.address);
+        }
+        let key = home.file("key.pem");
+        let client = Client::start(&relay_url.unwrap_or(proxy.url()), target, &key, &for_client).await;
         Tunnel { proxy, client, key }
     }
-}
-
-fn refs(arguments: &[String]) -> Vec<&str> {
-    arguments.iter().map(String::as_str).collect()
 }
 
 /// One proxy with one client.

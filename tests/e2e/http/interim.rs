@@ -22,7 +22,7 @@ async fn early_hints_arrive_early() {
     assert!(!reply.head.has("link"), "hints are not part of the answer: {:?}", reply.head);
 
     visitor.send(tunnel.head("GET /again", &[])).await;
-    answers.request().await;
+    origin.request_again(&mut answers).await;
     answers.send(origin::ok("again")).await;
     assert_eq!(visitor.reply("GET").await.text(), "again");
 }

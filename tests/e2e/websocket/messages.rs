@@ -107,7 +107,7 @@ async fn large_messages_pass_up_to_the_limit() {
 async fn a_message_over_the_limit_ends_with_1009() {
     let origin = Origin::start().await;
     let setup = Setup::new().proxy(&["--max-websocket-message", "64KiB"]);
-    let tunnel = setup.client(&["--max-websocket-message", "64KiB"]).start(&origin.url()).await;
+    let tunnel = setup.client_file("max_websocket_message = '64KiB'").start(&origin.url()).await;
     let (mut visitor, mut answers) = websocket::open(&tunnel, &origin, "/").await;
     visitor.send(Frame::whole(Opcode::Binary, vec![1; 65_536])).await;
     assert_eq!(answers.message().await.payload.len(), 65_536);
