@@ -1,0 +1,40 @@
+//! End-to-end tests of the real program: a proxy, clients, visitors and origins on loopback, over real sockets.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod harness_itself;
+
+mod http {
+    mod bodies;
+    mod errors;
+    mod fields;
+    mod interim;
+    mod origins;
+    mod requests;
+}
+
+mod websocket {
+    mod ends;
+    mod handshake;
+    mod messages;
+    mod pressure;
+}
+
+mod liveness {
+    mod load;
+    mod losses;
+    mod several;
+    mod stopping;
+}
+
+mod limits {
+    mod bodies;
+    mod peers;
+    mod visitors;
+}
+
+mod cli {
+    mod demo;
+    mod failures;
+    mod tools;
+}
