@@ -64,12 +64,21 @@ impl Dialer {
         let (secure, scheme) = match config.proxy.scheme_str() {
             Some("http" | "ws") => (false, "ws"),
             Some("https" | "wss") => (true, "wss"),
-            _ => return Err(format!("the proxy's URL begins with http:// or https://, unlike {}", config.proxy)),
+            _ => {
+                return Err(format!(
+                    "the proxy's URL begins with http:// or https://, unlike {}",
+                    config.proxy
+                ));
+            }
         };
         let authority = config.proxy.authority().ok_or_else(|| format!("{} names no host", config.proxy))?;
         let url = format!("{scheme}://{authority}{SUBSCRIBE_PATH}");
         let url = url.parse().map_err(|_| format!("{} is no URL of a proxy", config.proxy))?;
-        let tls = if secure { Some(connect::trusting_system_roots().map_err(|error| error.to_string())?) } else { None };
+        let tls = if secure {
+            Some(connect::trusting_system_roots().map_err(|error| error.to_string())?)
+        } else {
+            None
+        };
         Ok(Self { url, tls, config })
     }
 
@@ -85,8 +94,10 @@ impl Dialer {
             expires_at: issued_at.saturating_add(MAX_LIFETIME),
             session: self.config.session.clone(),
         };
-        let request = Message::RegistrationRequest { id: 1, statement: statement.sign(&self.config.key).into() };
-        let broken = |error: tungstenite::Error| DialError::Unreachable(format!("the connection broke: {error}"));
+        let request =
+            Message::RegistrationRequest { id: 1, statement: statement.sign(&self.config.key).into() };
+        let broken =
+            |error: tungstenite::Error| DialError::Unreachable(format!("the connection broke: {error}"));
         socket.send(Frame::Binary(request.encode())).await.map_err(broken)?;
         let frame = within(async { Ok(socket.next().await) }).await?;
         let registered = match frame {
@@ -97,7 +108,10 @@ impl Dialer {
                 other => return Err(self.not_a_proxy(format!("it answered {other:?}"))),
             },
             Some(Ok(Frame::Close(Some(frame)))) => {
-                return Err(DialError::Unreachable(format!("the proxy closed the connection: {}", frame.reason)));
+                return Err(DialError::Unreachable(format!(
+                    "the proxy closed the connection: {}",
+                    frame.reason
+                )));
             }
             Some(Err(error)) => return Err(broken(error)),
             _ => return Err(DialError::Unreachable("the proxy closed the connection".into())),
@@ -112,7 +126,11 @@ impl Dialer {
         let address = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((address, port)).await;
         let stream = stream.map_err(|error| {
-            DialError::Unreachable(format!("the proxy can't be reached at {}: {}", self.config.proxy, plain(&error)))
+            DialError::Unreachable(format!(
+                "the proxy can't be reached at {}: {}",
+                self.config.proxy,
+                plain(&error)
+            ))
         })?;
         tune(&stream);
         let stream = match &self.tls {
@@ -126,7 +144,8 @@ impl Dialer {
                 })?)
             }
         };
-        let mut request = self.url.clone().into_client_request().map_err(|error| self.not_a_proxy(error.to_string()))?;
+        let mut request =
+            self.url.clone().into_client_request().map_err(|error| self.not_a_proxy(error.to_string()))?;
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         let upgraded = client_async_with_config(request, stream, Some(session::socket_config())).await;
         let (socket, response) = upgraded.map_err(|error| self.refused_upgrade(error))?;
@@ -143,7 +162,10 @@ impl Dialer {
         let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         let text: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
         if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
-            return DialError::Unreachable(format!("the proxy at {} answered {status}. {text}", self.config.proxy));
+            return DialError::Unreachable(format!(
+                "the proxy at {} answered {status}. {text}",
+                self.config.proxy
+            ));
         }
         self.not_a_proxy(format!("it answered {status}. {text}"))
     }
@@ -171,6 +193,7 @@ fn plain(error: &std::io::Error) -> String {
 }
 
 async fn within<T>(step: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {
-    let late = || DialError::Unreachable(format!("the proxy didn't answer within {} seconds", STEP.as_secs()));
+    let late =
+        || DialError::Unreachable(format!("the proxy didn't answer within {} seconds", STEP.as_secs()));
     tokio::time::timeout(STEP, step).await.map_err(|_| late())?
 }

@@ -15,10 +15,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Config, Event,
+    Config, Event, Origin, OriginError,
     backoff::Backoff,
     dial::{Dialer, Socket},
-    Origin, OriginError,
     summary::Summarised,
 };
 use crate::{
@@ -200,4 +199,3 @@ enum Life {
     Moving(Handle),
     Ended(String),
 }
-

@@ -26,9 +26,9 @@ use crate::exchange::{
     Response, websocket::Duplex,
 };
 
-/// Parts of one exchange that may wait in the driver's queue, in bytes: two, so that the next is there when one
-/// has gone out.
-const ROOM: u32 = 2 * crate::wire::MAX_PART as u32;
+/// Bytes of one exchange after which no further part is put into the driver's queue: the next is there when one has
+/// gone out, and a slow exchange holds two parts at most.
+const ROOM: u32 = crate::wire::MAX_PART as u32;
 
 /// What a session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

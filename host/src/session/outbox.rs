@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::Sink;
 use http_body::Body as _;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::PollSender;
 
 use super::{
@@ -23,28 +24,51 @@ use crate::{
 };
 
 /// Puts parts of one exchange into the driver's queue, no more than it has room for.
+///
+/// A place in the queue is taken only with a part in hand: many idle exchanges that each held one would leave none.
 pub(super) struct PartSender {
     guard: Arc<Guard>,
     work: PollSender<Command>,
+    /// The queue was full when it came.
+    waiting: Option<Command>,
 }
 
 impl PartSender {
     pub(super) fn new(guard: Arc<Guard>, lines: &Lines) -> Self {
-        Self { guard, work: PollSender::new(lines.work.clone()) }
+        Self { guard, work: PollSender::new(lines.work.clone()), waiting: None }
     }
 
-    /// Waits for room.
+    /// Waits until the next part may be sent.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
-        ready!(self.guard.shared().poll_room(cx)).map_err(|_| gone())?;
-        self.work.poll_reserve(cx).map_err(|_| gone())
+        ready!(self.poll_flush(cx))?;
+        self.guard.shared().poll_room(cx).map_err(|_| gone())
     }
 
-    /// Sends a part; only after [`poll_ready`](Self::poll_ready) was ready.
+    /// Sends a part; only after [`poll_ready`](Self::poll_ready) was ready. It may not be with the driver before
+    /// [`poll_flush`](Self::poll_flush) is ready.
     pub(super) fn send(&mut self, part: Part) -> Result<(), ForwardError> {
         let shared = self.guard.shared();
         shared.queue(part.cost());
         let command = Command::Part { shared: Arc::clone(shared), part };
-        self.work.send_item(command).map_err(|_| gone())
+        match self.work.get_ref().ok_or_else(gone)?.try_send(command) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(command)) => {
+                self.waiting = Some(command);
+                Ok(())
+            }
+            Err(TrySendError::Closed(_)) => Err(gone()),
+        }
+    }
+
+    /// Waits until every part is with the driver.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+        if self.waiting.is_some() {
+            ready!(self.work.poll_reserve(cx)).map_err(|_| gone())?;
+            if let Some(command) = self.waiting.take() {
+                self.work.send_item(command).map_err(|_| gone())?;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -87,8 +111,12 @@ impl Pieces {
 
     /// Sends everything.
     pub(super) async fn pump(mut self, mut out: PartSender) -> Result<(), ForwardError> {
+        let mut done = false;
         poll_fn(|cx| {
             loop {
+                if done {
+                    return out.poll_flush(cx);
+                }
                 ready!(out.poll_ready(cx))?;
                 if self.left.is_empty() && !self.ended {
                     match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -115,9 +143,7 @@ impl Pieces {
                     continue;
                 }
                 out.send(Part::Body { data, end, trailers: None })?;
-                if end {
-                    return Poll::Ready(Ok(()));
-                }
+                done = end;
             }
         })
         .await
@@ -210,7 +236,8 @@ impl Sink<Event> for OutboundSocket {
 
     /// Everything is with the driver, which sends it as soon as there is credit.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
-        self.poll_cut(cx)
+        ready!(self.poll_cut(cx))?;
+        self.out.poll_flush(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {

@@ -357,6 +357,30 @@ async fn websocket_events_keep_their_order_and_their_bytes() {
     tokio::join!(send, receive);
 }
 
+/// Each held a place in the driver's queue once, until there was none left.
+#[tokio::test(start_paused = true)]
+async fn many_idle_bodies_leave_room_for_others() {
+    let (near, far) = sockets().await;
+    let settings = Settings { max_exchanges: 2000, ..settings() };
+    let (near, near_driver) = open(near, settings.clone());
+    let (far, far_driver) =
+        serve(far, settings, Arc::new(Origin(|request: Request| async { Ok(ok(request.body)) })));
+    tokio::spawn(near_driver.run());
+    tokio::spawn(far_driver.run());
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        let (feed, body) = fed();
+        feed.send(Bytes::from_static(b"begun")).await.unwrap();
+        let mut body = http(near.forward(get(body)).await.unwrap()).body;
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "begun");
+        idle.push((feed, body));
+    }
+    let answer = near.forward(get(Body::full("busy"))).await.unwrap();
+    assert_eq!(http(answer).body.collect().await.unwrap().to_bytes(), "busy");
+    drop(idle);
+    assert_eq!(far.state(), State::Open);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_pinged_and_then_given_up() {
     let (handle, mut client) = with_bare_client().await;

@@ -218,6 +218,7 @@ async fn the_proxy_says_what_it_is() {
     let text = String::from_utf8(body).unwrap();
     let url = format!("http://localhost:{}", node.address.port());
     assert!(text.contains(&format!("tunnel 3000 --proxy {url}\n")), "{text}");
+    for (path, status) in [("/healthz", "200"), ("/favicon.ico", "404"), ("/proxy/subscribe", "426")] {
         visitor.send(get(path)).await;
         let (head, _) = visitor.response().await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {head}");
