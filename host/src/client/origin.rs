@@ -21,9 +21,12 @@ use super::{
     connect::{ConnectError, Connector, OriginError},
     origin_body::{RequestBody, ResponseBody, Upload},
 };
-use crate::exchange::{
-    Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, RequestHead, RequestKind,
-    Response,
+use crate::{
+    exchange::{
+        Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, RequestHead, RequestKind,
+        Response,
+    },
+    wire,
 };
 
 /// How long an unused connection is kept. Common servers (Node.js, Apache) close theirs after 5 s; one that closes
@@ -58,6 +61,8 @@ impl Origin {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
+            // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
+            .http1_max_buf_size(wire::MAX_PART)
             .http1_allow_obsolete_multiline_headers_in_responses(true)
             .build(connector);
         Self {

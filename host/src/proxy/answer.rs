@@ -169,7 +169,7 @@ fn page(
     exchange: ExchangeId,
     form: Form,
 ) -> http::Response<Body> {
-    let message = sentence(detail);
+    let message = format!("What happened: {detail}.");
     let (culprit, whose) = blame(kind);
     let id = exchange.to_string();
     let page = Page {
@@ -179,7 +179,7 @@ fn page(
         facts: vec![("Status", status.as_str()), ("Error", kind.code()), ("Request id", &id)],
         json: json!({
             "error": kind.code(),
-            "message": message,
+            "message": detail,
             "blame": culprit,
             "hint": hint(kind),
             "request_id": id,
@@ -192,13 +192,6 @@ fn page(
         headers.insert(TUNNEL_REQUEST_ID, id);
     }
     response
-}
-
-/// A detail as a sentence: capital letter, full stop.
-fn sentence(detail: &str) -> String {
-    let mut chars = detail.chars();
-    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str())
 }
 
 fn log(error: &ForwardError, exchange: ExchangeId) {
@@ -234,15 +227,15 @@ mod tests {
         assert_eq!(response.headers()["cache-control"], "no-store");
         let json: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(json["error"], "origin-unreachable");
-        assert_eq!(json["message"], "Nothing answers at <http://localhost:3000>.");
+        assert_eq!(json["message"], "nothing answers at <http://localhost:3000>");
         assert_eq!(json["blame"], "origin");
         assert_eq!(json["request_id"], "00000000000000ab");
         assert!(json["hint"].as_str().unwrap().contains("start it"));
 
         let plain = text(failure(&error, ID, Form::Text)).await;
-        assert!(plain.contains("Nothing answers at <http://localhost:3000>."), "{plain}");
+        assert!(plain.contains("nothing answers at <http://localhost:3000>"), "{plain}");
         let html = text(failure(&error, ID, Form::Html)).await;
-        assert!(html.contains("Nothing answers at &lt;http://localhost:3000&gt;."), "{html}");
+        assert!(html.contains("nothing answers at &lt;http://localhost:3000&gt;."), "{html}");
     }
 
     #[test]

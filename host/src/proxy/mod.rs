@@ -110,10 +110,12 @@ impl Proxy {
         shared.drain.cancel();
         report(Event::Draining { exchanges: shared.exchanges.load(Ordering::Relaxed) });
         shared.visitors.close();
-        let _ = tokio::time::timeout(shared.config.grace_period, shared.visitors.wait()).await;
         shared.sessions.close();
-        // Clients leave by themselves as soon as they have found another node, or know that there is none.
-        let _ = tokio::time::timeout(MOVING.min(shared.config.grace_period), shared.sessions.wait()).await;
+        let grace = shared.config.grace_period;
+        if tokio::time::timeout(grace, shared.visitors.wait()).await.is_ok() {
+            // Clients leave by themselves as soon as they have found another node, or know that there is none.
+            let _ = tokio::time::timeout(MOVING.min(grace), shared.sessions.wait()).await;
+        }
         shared.kill.cancel();
         shared.visitors.wait().await;
         let _ = tokio::time::timeout(LAST_WORDS, shared.sessions.wait()).await;
@@ -169,6 +171,13 @@ impl Shared {
             ids: Ids { base, next: AtomicU64::new(0) },
             config,
         }
+    }
+
+    /// Waits until the node ends at once, and then for as long as visitors' WebSockets may take to be told: their
+    /// far ends close with 1012 when the sessions end.
+    pub(crate) async fn killed_and_told(&self) {
+        self.kill.cancelled().await;
+        tokio::time::sleep(LAST_WORDS).await;
     }
 
     /// The URL by which visitors reach a tunnel; no slash at the end.

@@ -102,6 +102,6 @@ async fn run(upgraded: OnUpgrade, far: Duplex, exchange: OpenExchange) {
     tokio::select! {
         biased;
         () = both => {}
-        () = shared.kill.cancelled() => {}
+        () = shared.killed_and_told() => {}
     }
 }

@@ -101,7 +101,8 @@ fn response_too_large(limit: u64) -> ForwardError {
 }
 
 fn size(bytes: u64) -> String {
-    ByteSize(bytes).display().si().to_string()
+    // `100.0 kB` reads as if it had been measured.
+    ByteSize(bytes).display().si().to_string().replace(".0 ", " ")
 }
 
 /// A body that breaks off at a limit.
