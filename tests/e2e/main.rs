@@ -30,6 +30,7 @@ mod liveness {
 mod limits {
     mod bodies;
     mod peers;
+    mod registration;
     mod visitors;
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message as Frame,
+        self, Message as Frame,
         protocol::{CloseFrame, Role, frame::coding::CloseCode},
     },
 };
@@ -132,7 +132,11 @@ impl Attachment {
 
     /// Reads the one message that an unregistered client may send.
     async fn read_registration(&self, socket: &mut Socket) -> Result<(u64, TunnelName), Problem> {
-        let Some(Ok(frame)) = socket.next().await else { return Err(Problem::Gone) };
+        let frame = match socket.next().await {
+            Some(Ok(frame)) => frame,
+            Some(Err(tungstenite::Error::Capacity(_))) => return Err(Problem::TooLarge),
+            Some(Err(_)) | None => return Err(Problem::Gone),
+        };
         let Frame::Binary(bytes) = frame else {
             return Err(Problem::Protocol("a registration is a binary frame".into()));
         };
@@ -209,6 +213,7 @@ impl Attachment {
     async fn turn_away(&self, mut socket: Socket, problem: Problem) {
         let (code, reason) = match problem {
             Problem::Gone => return,
+            Problem::TooLarge => (CloseCode::Size, "a registration is shorter".into()),
             Problem::Protocol(reason) => (CloseCode::Protocol, reason),
             Problem::Refused(id, refusal) => {
                 let reason = refusal.code.clone();
@@ -232,6 +237,7 @@ impl Attachment {
 /// Why a client isn't registered.
 enum Problem {
     Gone,
+    TooLarge,
     Protocol(String),
     Refused(u64, Refusal),
 }

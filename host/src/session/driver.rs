@@ -114,6 +114,9 @@ pub enum Ended {
     /// Nothing was heard from the peer for too long.
     #[error("nothing was heard from the other side for {0:?}")]
     Silent(std::time::Duration),
+    /// The peer sent a frame that is larger than any message.
+    #[error("the other side sent a message of more than {} bytes", crate::wire::MAX_MESSAGE)]
+    TooLarge,
     /// The peer sent what is no message.
     #[error("the other side sent what is no message: {0}")]
     Undecodable(DecodeError),
@@ -512,6 +515,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let (code, reason) = match ended {
             Ended::Broken(_) | Ended::Silent(_) | Ended::Dropped => return Ok(()),
             Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
+            Ended::TooLarge => (CloseCode::Size, ended.to_string()),
             Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
             Ended::Violation(violation) => (CloseCode::Protocol, violation.to_string()),
         };
@@ -558,6 +562,7 @@ fn broken(error: &tungstenite::Error) -> Ended {
         tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
             Ended::ClosedByPeer
         }
+        tungstenite::Error::Capacity(_) => Ended::TooLarge,
         error => Ended::Broken(error.to_string()),
     }
 }
