@@ -127,6 +127,34 @@ async fn a_thousand_short_requests_at_once_are_all_answered() {
 }
 
 #[tokio::test]
+async fn hundreds_of_idle_streams_hold_up_nobody() {
+    const IDLE: usize = 600;
+    let origin = Origin::start().await.handling(|mut wire| async move {
+        while let Ok(head) = wire.try_head().await {
+            if head.target() == "/events" {
+                // One event, and then nothing for as long as anybody listens.
+                wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n").await;
+                while wire.some(1).await.is_ok() {}
+                return;
+            }
+            wire.send(origin::ok("quick")).await;
+        }
+    });
+    let tunnel = Setup::new().proxy(&["--rate", "off"]).start(&origin.url()).await;
+    let listen = |_| async {
+        let mut visitor = tunnel.ask("GET /events", &[]).await;
+        assert_eq!(visitor.head().await.status(), 200);
+        assert_eq!(visitor.chunked(4).await, b"one\n");
+        visitor
+    };
+    let idle: Vec<_> = stream::iter(0..IDLE).map(listen).buffer_unordered(50).collect().await;
+    for _ in 0..10 {
+        assert_eq!(tunnel.get("/quick").await.text(), "quick");
+    }
+    drop(idle);
+}
+
+#[tokio::test]
 async fn a_large_upload_that_nobody_reads_holds_up_nobody() {
     let origin = Origin::start().await;
     let tunnel = Setup::new().proxy(&["--max-body", "unlimited"]).start(&origin.url()).await;
