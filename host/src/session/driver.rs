@@ -14,8 +14,7 @@ use futures_util::{Sink, Stream};
 use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{mpsc, oneshot, watch},
-    task::AbortHandle,
+    sync::{mpsc, watch},
     time::{Sleep, sleep_until},
 };
 use tokio_tungstenite::{
@@ -28,14 +27,19 @@ use tokio_tungstenite::{
 
 use super::{
     Settings,
-    handle::{Guard, Handle, Lines, Shared, State},
-    inbox::{self, Growth, Inbound, InboxSender},
-    mux::{Mux, Part, Received, Side, Violation},
+    command::{Command, Head, Refused, Signal},
+    ended::Ended,
+    guard::Guard,
+    handle::{Handle, Lines, State},
+    inbox::{self, Growth, Inbound},
+    mux::{Mux, Received, Side},
+    part::Part,
     serve::Serve,
+    slot::Slot,
     translate::error_of,
 };
 use crate::{
-    exchange::{ErrorKind, Forward, ForwardError, Interim},
+    exchange::{ErrorKind, Forward, ForwardError},
     wire::{
         DecodeError, Decoded, Limits, Message,
         message::{CancelCode, RequestStart, ResponseStart},
@@ -50,98 +54,6 @@ const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Messages taken from one source before the others have their turn.
 const TURN: usize = 128;
-
-/// What the handle, bodies and sockets ask of the driver.
-pub(super) enum Command {
-    Open {
-        start: Box<RequestStart>,
-        websocket: bool,
-        shared: Arc<Shared>,
-        reply: oneshot::Sender<Result<Head, Refused>>,
-        interim: Option<Interim>,
-    },
-    Respond {
-        response: Box<ResponseStart>,
-        websocket: bool,
-    },
-    Part {
-        shared: Arc<Shared>,
-        part: Part,
-    },
-    Cancel {
-        id: u64,
-        code: CancelCode,
-        detail: String,
-    },
-}
-
-/// What can be said without waiting, from a `poll` or a `drop`.
-pub(super) enum Signal {
-    /// The exchange has collected credit to grant.
-    Credit(Arc<Shared>),
-    /// Nobody is interested in the exchange any more.
-    Cancel(u64),
-    /// The origin wants the body of a request with `Expect: 100-continue`.
-    Continue(u64),
-    GoAway(std::time::Duration),
-    Disconnect,
-    Close,
-}
-
-/// The head of an answer, and the way to the rest of it.
-pub(super) struct Head {
-    pub(super) start: ResponseStart,
-    pub(super) parts: Option<mpsc::Receiver<Inbound>>,
-    pub(super) websocket: bool,
-}
-
-/// Why an exchange has no answer.
-pub(super) enum Refused {
-    /// It was never sent.
-    Unsent(Box<RequestStart>),
-    Failed(Box<ForwardError>),
-}
-
-/// Why a session ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Ended {
-    /// The peer closed the connection.
-    #[error("the other side closed the connection")]
-    ClosedByPeer,
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(String),
-    /// Nothing was heard from the peer for too long.
-    #[error("nothing was heard from the other side for {0:?}")]
-    Silent(std::time::Duration),
-    /// The peer sent a frame that is larger than any message.
-    #[error("the other side sent a message of more than {} bytes", crate::wire::MAX_MESSAGE)]
-    TooLarge,
-    /// The peer sent what is no message.
-    #[error("the other side sent what is no message: {0}")]
-    Undecodable(DecodeError),
-    /// The peer broke the protocol.
-    #[error("the other side broke the protocol: {0}")]
-    Violation(Violation),
-    /// This side ended it, with nothing under way or because it had to.
-    #[error("it was ended here")]
-    Local,
-    /// The driver was dropped.
-    #[error("it was dropped")]
-    Dropped,
-}
-
-/// What the driver keeps with each open exchange.
-struct Slot {
-    shared: Arc<Shared>,
-    inbox: Option<InboxSender>,
-    /// At the opener, until the answer's head.
-    reply: Option<oneshot::Sender<Result<Head, Refused>>>,
-    interim: Option<Interim>,
-    /// At the acceptor, while the exchange has to end with the session at once.
-    task: Option<AbortHandle>,
-    websocket: bool,
-}
 
 /// Owns a session's socket. Run it with [`run`](Self::run).
 pub struct Driver<S> {
@@ -234,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             match self.poll_write(cx) {
                 Ok(wrote) => busy |= wrote,
-                Err(error) => return Poll::Ready(broken(&error)),
+                Err(error) => return Poll::Ready(Ended::broken(&error)),
             }
             if let Err(ended) = self.poll_timer(cx) {
                 return Poll::Ready(ended);
@@ -344,7 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let frame = match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Pending => return Ok(turn > 0),
                 Poll::Ready(None) => return Err(Ended::ClosedByPeer),
-                Poll::Ready(Some(Err(error))) => return Err(broken(&error)),
+                Poll::Ready(Some(Err(error))) => return Err(Ended::broken(&error)),
                 Poll::Ready(Some(Ok(frame))) => frame,
             };
             let now = tokio::time::Instant::now().into_std();
@@ -526,22 +438,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 }
 
-impl Slot {
-    /// Tells everyone who waits on the exchange that it is over.
-    fn end(self, error: impl Fn() -> ForwardError) {
-        self.shared.close();
-        if let Some(reply) = self.reply {
-            let _ = reply.send(Err(Refused::Failed(Box::new(error()))));
-        }
-        if let Some(inbox) = self.inbox {
-            inbox::fail(&inbox, error());
-        }
-        if let Some(task) = self.task {
-            task.abort();
-        }
-    }
-}
-
 /// An exchange has at most one credit, one cancel and one continue under way. An ended one may have left as many,
 /// which the driver takes out before it opens another turn's worth.
 fn signal_capacity(max_exchanges: usize) -> usize {
@@ -554,15 +450,4 @@ fn interim(id: u64, status: StatusCode) -> ResponseStart {
 
 fn both<A, B>((a, b): (A, B)) -> (Option<A>, Option<B>) {
     (Some(a), Some(b))
-}
-
-fn broken(error: &tungstenite::Error) -> Ended {
-    match error {
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Ended::ClosedByPeer,
-        tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
-            Ended::ClosedByPeer
-        }
-        tungstenite::Error::Capacity(_) => Ended::TooLarge,
-        error => Ended::Broken(error.to_string()),
-    }
 }

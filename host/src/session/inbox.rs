@@ -16,8 +16,8 @@ use http_body::Frame;
 use tokio::sync::mpsc;
 
 use super::{
-    handle::{Direction, Guard},
-    mux::Part,
+    guard::{Direction, Guard},
+    part::Part,
 };
 use crate::{
     exchange::{

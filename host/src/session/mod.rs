@@ -12,17 +12,24 @@
 //! exchanges ([`Handle`], a [`Forward`]), the client's side answers them by the `Forward` that it was given.
 //! Must not know who called or who answers.
 
+mod command;
 pub mod driver;
+mod ended;
+mod guard;
 pub mod handle;
 mod inbox;
 pub mod mux;
 mod outbox;
+pub mod part;
 mod serve;
+mod slot;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod translate;
 
-pub use driver::{Driver, Ended};
+pub use driver::Driver;
+pub use ended::Ended;
 pub use handle::{Handle, State};
 
 use std::{sync::Arc, time::Duration};

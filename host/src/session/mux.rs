@@ -14,17 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http::HeaderMap;
-
+use super::{part::Part, stream::Stream};
 use crate::wire::{
-    self, INITIAL_WINDOW, Message,
-    message::{BodyPart, CancelCode, ExchangeNumber, RequestStart, ResponseStart, WsKind, WsPart},
+    Message,
+    message::{BodyPart, CancelCode, ExchangeNumber, RequestStart, ResponseStart, WsPart},
 };
-
-/// With this much credit a larger part is cut and its beginning sent. The receiver grants credit once half its window
-/// is used, so that at least this much is always under way to a sender that waits.
-const SPLIT_FROM: u32 = 4096;
 
 /// Which side of the session this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,91 +43,6 @@ pub struct Mux<T> {
     ping_after: Duration,
     heard: Instant,
     pinged: bool,
-}
-
-struct Stream<T> {
-    user: T,
-    /// Credit that the peer gave us.
-    send_credit: u64,
-    /// Credit that we gave the peer and it hasn't used.
-    receive_credit: u64,
-    queue: VecDeque<Part>,
-    /// In `ready`.
-    scheduled: bool,
-    /// The head of the response has passed.
-    answered: bool,
-    /// Our last part is out.
-    ours_done: bool,
-    /// Their last part is in.
-    theirs_done: bool,
-}
-
-/// What one side sends on a stream after its head.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Part {
-    /// A piece of a body.
-    Body {
-        /// At most [`wire::MAX_PART`] bytes.
-        data: Bytes,
-        /// The last one.
-        end: bool,
-        /// With the last one only.
-        trailers: Option<Box<HeaderMap>>,
-    },
-    /// A piece of a WebSocket message.
-    Ws {
-        /// Its kind.
-        kind: WsKind,
-        /// At most [`wire::MAX_PART`] bytes.
-        data: Bytes,
-        /// The message's last piece.
-        end: bool,
-    },
-    /// The end of a WebSocket's direction.
-    Teardown {
-        /// The close code.
-        code: u16,
-        /// The close reason.
-        reason: String,
-    },
-}
-
-impl Part {
-    /// What the part costs, in bytes of credit.
-    pub fn cost(&self) -> u32 {
-        match self {
-            Self::Body { data, .. } | Self::Ws { data, .. } => wire::cost(data.len()),
-            Self::Teardown { .. } => 0,
-        }
-    }
-
-    /// Takes off a first piece that costs at most `credit`. A body or a message may be cut anywhere.
-    fn split(&mut self, credit: u64) -> Self {
-        let at = usize::try_from(credit).unwrap_or(usize::MAX);
-        match self {
-            Self::Body { data, .. } => Self::Body { data: data.split_to(at), end: false, trailers: None },
-            Self::Ws { kind, data, .. } => Self::Ws { kind: *kind, data: data.split_to(at), end: false },
-            Self::Teardown { .. } => unreachable!("a teardown costs nothing"),
-        }
-    }
-
-    fn is_last(&self) -> bool {
-        match self {
-            Self::Body { end, .. } => *end,
-            Self::Ws { .. } => false,
-            Self::Teardown { .. } => true,
-        }
-    }
-
-    fn into_message(self, id: ExchangeNumber) -> Message {
-        match self {
-            Self::Body { data, end, trailers } => {
-                Message::Body(BodyPart { id, data, end, trailers: trailers.map(|trailers| *trailers) })
-            }
-            Self::Ws { kind, data, end } => Message::WsMessage(WsPart { id, kind, data, end }),
-            Self::Teardown { code, reason } => Message::WsTeardown { id, code, reason },
-        }
-    }
 }
 
 /// What a message means for the mux's owner.
@@ -521,38 +430,6 @@ impl<T> Kept<'_, T> {
         match self {
             Self::Open(user) => user,
             Self::Closed(user) => user,
-        }
-    }
-}
-
-impl<T> Stream<T> {
-    fn new(user: T) -> Self {
-        Self {
-            user,
-            send_credit: u64::from(INITIAL_WINDOW),
-            receive_credit: u64::from(INITIAL_WINDOW),
-            queue: VecDeque::new(),
-            scheduled: false,
-            answered: false,
-            ours_done: false,
-            theirs_done: false,
-        }
-    }
-
-    fn may_send(&self) -> bool {
-        self.queue.front().is_some_and(|part| u64::from(part.cost().min(SPLIT_FROM)) <= self.send_credit)
-    }
-
-    /// The first piece travels with the head; the initial window always has room for it.
-    fn spend_first(&mut self, first: &Bytes) {
-        if !first.is_empty() {
-            self.send_credit -= u64::from(wire::cost(first.len()));
-        }
-    }
-
-    fn take_first(&mut self, first: &Bytes) {
-        if !first.is_empty() {
-            self.receive_credit -= u64::from(wire::cost(first.len()));
         }
     }
 }

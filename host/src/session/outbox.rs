@@ -14,9 +14,10 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::PollSender;
 
 use super::{
-    driver::Command,
-    handle::{Direction, Guard, Lines},
-    mux::Part,
+    command::Command,
+    guard::{Direction, Guard},
+    handle::Lines,
+    part::Part,
 };
 use crate::{
     exchange::{Body, ErrorKind, ForwardError, websocket::Event},

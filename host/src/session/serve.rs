@@ -7,8 +7,9 @@ use http::{HeaderMap, StatusCode};
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{
-    driver::{Command, Signal},
-    handle::{Guard, Lines, duplex},
+    command::{Command, Signal},
+    guard::Guard,
+    handle::{Lines, duplex},
     inbox::{Inbound, InboundBody, Inbox},
     outbox::{PartSender, Pieces},
     translate::{cancel_of, context_of, head_of},

@@ -1,0 +1,49 @@
+//! Why a session ended.
+
+use tokio_tungstenite::tungstenite;
+
+use super::mux::Violation;
+use crate::wire::DecodeError;
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// The peer closed the connection.
+    #[error("the other side closed the connection")]
+    ClosedByPeer,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// Nothing was heard from the peer for too long.
+    #[error("nothing was heard from the other side for {0:?}")]
+    Silent(std::time::Duration),
+    /// The peer sent a frame that is larger than any message.
+    #[error("the other side sent a message of more than {} bytes", crate::wire::MAX_MESSAGE)]
+    TooLarge,
+    /// The peer sent what is no message.
+    #[error("the other side sent what is no message: {0}")]
+    Undecodable(DecodeError),
+    /// The peer broke the protocol.
+    #[error("the other side broke the protocol: {0}")]
+    Violation(Violation),
+    /// This side ended it, with nothing under way or because it had to.
+    #[error("it was ended here")]
+    Local,
+    /// The driver was dropped.
+    #[error("it was dropped")]
+    Dropped,
+}
+
+impl Ended {
+    /// What a failure of the socket means.
+    pub(super) fn broken(error: &tungstenite::Error) -> Self {
+        match error {
+            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Self::ClosedByPeer,
+            tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+                Self::ClosedByPeer
+            }
+            tungstenite::Error::Capacity(_) => Self::TooLarge,
+            error => Self::Broken(error.to_string()),
+        }
+    }
+}
