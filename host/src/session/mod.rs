@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Three named things: the [`Mux`](mux::Mux) is pure (who may send what, and when; time is passed in), one
-//! [`Driver`](driver::Driver) task owns the socket, and cloneable handles talk to it. The proxy's side opens
+//! [`Driver`] task owns the socket, and cloneable handles talk to it. The proxy's side opens
 //! exchanges ([`Handle`], a [`Forward`]), the client's side answers them by the `Forward` that it was given.
 //! Must not know who called or who answers.
 

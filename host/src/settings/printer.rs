@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_stalled_reader_costs_lines_of_exchanges_only() {
-        let (reader, stalled) = mpsc::channel();
+        let (reader, stalled) = mpsc::sync_channel(1);
         let sink = Sink::default();
         let printer = Printer::start(Stalled(stalled, sink.clone()), left_out);
         for _ in 0..3 * MOST_WAITING {
