@@ -2,7 +2,7 @@
 
 use tokio::net::TcpStream;
 
-use crate::harness::{Origin, Setup, Signal, Tunnel};
+use crate::harness::{Origin, Proxy, Relay, Setup, Signal, Tunnel, Wire, origin};
 
 #[tokio::test]
 async fn a_draining_proxy_ends_what_is_under_way() {
@@ -84,4 +84,35 @@ async fn a_client_that_is_between_two_attempts_stops_too() {
     tunnel.client.process.event("disconnected").await;
     let exit = tunnel.client.process.stop().await;
     assert_eq!(exit.code, Some(0), "{exit:?}");
+}
+
+/// A load balancer in front of two nodes, one of which leaves: make before break.
+#[tokio::test]
+async fn a_client_moves_to_another_node_before_its_session_ends() {
+    let relay = Relay::start().await;
+    let origin = Origin::start().await;
+    let mut tunnel = Setup::new().relay(&relay).start(&origin.url()).await;
+    let mut other = Proxy::start(&["--also-known-as", &relay.url()]).await;
+    let mut visitor = tunnel.ask("GET /download", &[]).await;
+    let (mut answers, _) = origin.request().await;
+    answers.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc").await;
+    let head = visitor.head().await;
+
+    relay.lead_to(other.address);
+    tunnel.proxy.process.signal(Signal::TERM);
+    tunnel.client.process.event("moving").await;
+    other.process.event("registered").await;
+    assert!(tunnel.proxy.process.events("unregistered").is_empty(), "the old session goes on");
+
+    let mut elsewhere = Wire::connect(other.address).await;
+    elsewhere.send(tunnel.head("GET /elsewhere", &[])).await;
+    let (mut second, _) = origin.request().await;
+    second.send(origin::ok("here too")).await;
+    assert_eq!(elsewhere.reply("GET").await.text(), "here too");
+    answers.send("def").await;
+    let (body, _) = visitor.rest_of_reply("GET", &head).await.expect("the download ends well");
+    assert_eq!(body, b"abcdef");
+    let exit = tunnel.proxy.process.exit().await;
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(tunnel.client.process.events("disconnected").is_empty(), "it was never away");
 }
