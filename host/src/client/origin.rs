@@ -33,8 +33,9 @@ use crate::{
 /// while a request is on its way to it costs that request.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// Unused connections kept at once: enough for a browser's burst, few beside the origin's own bound.
-const MAX_IDLE: usize = 64;
+/// Unused connections kept at once: as many as a burst of visitors opened, each for a few seconds only. Fewer would
+/// close and open connections all the time under load, which costs more than the requests.
+const MAX_IDLE: usize = 1024;
 
 /// Forwards exchanges to one origin, and never to another.
 pub struct Origin {
