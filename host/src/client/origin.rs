@@ -6,7 +6,7 @@
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header,
+    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header,
     uri::{Authority, Scheme},
 };
 use http_body::Body as _;
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     exchange::{
         Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, RequestHead, RequestKind,
-        Response,
+        Response, hygiene,
     },
     wire,
 };
@@ -78,13 +78,13 @@ impl Origin {
 
     async fn exchange(&self, request: Request) -> Result<Answer, ForwardError> {
         let Request { head, body, context } = request;
-        let expects = expects_continue(&head.headers) && !body.is_end_stream();
+        let expects = hygiene::expects_continue(&head.headers) && !body.is_end_stream();
         let upload = Upload::new(expects, context.interim);
         let mut outgoing = self.request(head, &body)?;
         let informed = Arc::clone(&upload);
         on_informational(&mut outgoing, move |response| {
             let mut headers = response.headers().clone();
-            strip_hop_by_hop(&mut headers);
+            hygiene::response(&mut headers);
             informed.interim(response.status(), headers);
         });
         let response =
@@ -116,7 +116,7 @@ impl Origin {
             let detail = format!("{} switched protocols without being asked", self.url);
             return Err(ForwardError::new(ErrorKind::OriginFailed, detail));
         }
-        strip_hop_by_hop(&mut parts.headers);
+        hygiene::response(&mut parts.headers);
         let body = if body.is_end_stream() {
             Body::empty()
         } else {
@@ -133,7 +133,7 @@ impl Origin {
         }
         let mut headers = self.headers(&head)?;
         frame_body(&mut headers, body)?;
-        if head.headers.get_all(header::TE).iter().any(|te| lists(te, "trailers")) {
+        if hygiene::wants_trailers(&head.headers) {
             // RFC 9110 section 10.1.4: `TE` is for one hop, and `Connection` has to say so.
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
@@ -156,7 +156,7 @@ impl Origin {
         for (name, value) in &head.headers {
             // They were taken off at the proxy. Should a stage in between add one, the origin must not take it for
             // the framing of this connection.
-            if name != header::HOST && !is_hop_by_hop(name) {
+            if name != header::HOST && !hygiene::is_hop_by_hop(name) {
                 headers
                     .try_append(name, value.clone())
                     .map_err(|_| bad_request("the request has too many headers"))?;
@@ -242,48 +242,6 @@ fn frame_body(headers: &mut HeaderMap, body: &Body) -> Result<(), ForwardError> 
         }
     }
     Ok(())
-}
-
-fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// Whether a comma-separated header value holds a token, in either case.
-pub(super) fn lists(value: &HeaderValue, token: &str) -> bool {
-    let items = value.as_bytes().split(|&byte| byte == b',');
-    items.map(<[u8]>::trim_ascii).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
-}
-
-/// Takes off what concerns the connection to the origin only (RFC 9110 section 7.6.1), keeping the others' order.
-/// `Trailer` stays: it announces what still comes at the end.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    let named: Vec<HeaderValue> = headers.get_all(header::CONNECTION).iter().cloned().collect();
-    let goes = |name: &HeaderName| {
-        is_hop_by_hop(name)
-            // RFC 9112 section 6.3: beside `Transfer-Encoding` it means nothing.
-            || (chunked && name == header::CONTENT_LENGTH)
-            || named.iter().any(|value| lists(value, name.as_str()))
-    };
-    remove_in_order(headers, goes);
-}
-
-/// Takes headers off without moving another into the gap, as `HeaderMap::remove` does.
-pub(super) fn remove_in_order(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
-    if !headers.keys().any(&goes) {
-        return;
-    }
-    let mut kept = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers.iter().filter(|(name, _)| !goes(name)) {
-        kept.append(name, value.clone());
-    }
-    *headers = kept;
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(*name, header::CONNECTION | header::TE | header::TRANSFER_ENCODING | header::UPGRADE)
-        || name == "keep-alive"
-        || name == "proxy-connection"
 }
 
 pub(super) fn bad_request(detail: &'static str) -> ForwardError {

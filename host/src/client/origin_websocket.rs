@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::{
-    origin::{Origin, SWITCHING, bad_request, lists, remove_in_order, strip_hop_by_hop},
+    origin::{Origin, SWITCHING, bad_request},
     origin_body::{RequestBody, Upload},
 };
 use crate::exchange::{
-    Accepted, Answer, Body, ErrorKind, ForwardError, Request,
+    Accepted, Answer, Body, ErrorKind, ForwardError, Request, hygiene,
     websocket::{Role, over},
 };
 
@@ -30,9 +30,12 @@ impl Origin {
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(header::SEC_WEBSOCKET_KEY, key_header);
         // An extension changes the frames; the codec, and every stage that looks at messages, knows none.
-        let extensions = |name: &HeaderName| name == header::SEC_WEBSOCKET_EXTENSIONS;
-        remove_in_order(&mut headers, |name| extensions(name) || name == header::CONTENT_LENGTH);
-        let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect::<Vec<_>>();
+        hygiene::retain(&mut headers, |name| {
+            *name != header::SEC_WEBSOCKET_EXTENSIONS && *name != header::CONTENT_LENGTH
+        });
+        let offered = hygiene::tokens(&headers, &header::SEC_WEBSOCKET_PROTOCOL)
+            .map(<[u8]>::to_vec)
+            .collect::<Vec<_>>();
 
         let upload = Upload::new(false, None);
         let outgoing = self.with_target(head, headers)?;
@@ -46,8 +49,7 @@ impl Origin {
             .await
             .map_err(|error| self.broken("broke off after it accepted a WebSocket").because(error))?;
         let mut headers = std::mem::take(response.headers_mut());
-        remove_in_order(&mut headers, |name| name == header::SEC_WEBSOCKET_ACCEPT);
-        strip_hop_by_hop(&mut headers);
+        hygiene::upgrade_response(&mut headers);
         let duplex = over(TokioIo::new(upgraded), Role::Client, self.max_websocket_message);
         Ok(Answer::WebSocket(Accepted { headers, duplex }))
     }
@@ -59,9 +61,9 @@ impl Origin {
 
 /// Checks a 101 as section 4.1 asks: it is about WebSocket, it answers this very request, and it chose from what was
 /// offered.
-fn check(headers: &HeaderMap, key: &str, offered: &[HeaderValue]) -> Result<(), &'static str> {
-    let upgrade = headers.get_all(header::UPGRADE).iter().any(|value| lists(value, "websocket"));
-    let connection = headers.get_all(header::CONNECTION).iter().any(|value| lists(value, "upgrade"));
+fn check(headers: &HeaderMap, key: &str, offered: &[Vec<u8>]) -> Result<(), &'static str> {
+    let upgrade = hygiene::lists(headers, &header::UPGRADE, "websocket");
+    let connection = hygiene::lists(headers, &header::CONNECTION, "upgrade");
     if !upgrade || !connection {
         return Err("switched to another protocol than WebSocket");
     }
@@ -72,9 +74,9 @@ fn check(headers: &HeaderMap, key: &str, offered: &[HeaderValue]) -> Result<(), 
     if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         return Err("chose a WebSocket extension that was not offered");
     }
-    match headers.get(header::SEC_WEBSOCKET_PROTOCOL).map(HeaderValue::to_str) {
+    match headers.get(header::SEC_WEBSOCKET_PROTOCOL) {
         None => Ok(()),
-        Some(Ok(chosen)) if offered.iter().any(|offer| lists(offer, chosen)) => Ok(()),
+        Some(chosen) if offered.iter().any(|offer| offer.eq_ignore_ascii_case(chosen.as_bytes())) => Ok(()),
         Some(_) => Err("chose a WebSocket subprotocol that was not offered"),
     }
 }

@@ -70,23 +70,21 @@ pub fn request(headers: &mut HeaderMap, kind: RequestKind, arrival: &Arrival<'_>
     visitor
 }
 
-/// Makes an origin's response headers fit to be forwarded.
+/// Makes an origin's response headers, interim or final, fit to be forwarded.
 pub fn response(headers: &mut HeaderMap) {
     let named = Named::of(headers);
-    let stays = |name: &HeaderName| passes_response(name) && !named.has(name);
-    if !headers.keys().all(stays) {
-        retain(headers, stays);
-    }
+    // RFC 9112 section 6.3: beside `Transfer-Encoding` a length means nothing.
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    retain(headers, |name| {
+        passes_response(name) && !named.has(name) && !(chunked && *name == header::CONTENT_LENGTH)
+    });
 }
 
 /// Makes the response headers of an accepted upgrade fit to be forwarded: as [`response`], and without what each
 /// hop of a WebSocket negotiates for itself.
 pub fn upgrade_response(headers: &mut HeaderMap) {
     response(headers);
-    let stays = |name: &HeaderName| !is_handshake(name) && !is_framing(name);
-    if !headers.keys().all(stays) {
-        retain(headers, stays);
-    }
+    retain(headers, |name| !is_handshake(name) && !is_framing(name));
 }
 
 /// Makes trailers of either direction fit to be forwarded: nothing of one hop, no framing, no routing (RFC 9110
@@ -101,13 +99,14 @@ pub fn trailers(headers: &mut HeaderMap) {
             && !claims_forwarding(name)
             && *name != header::HOST
     };
-    if !headers.keys().all(stays) {
-        retain(headers, stays);
-    }
+    retain(headers, stays);
 }
 
 /// Keeps the headers for which `stays` holds, in order. (`HeaderMap::remove` moves the last entry into the gap.)
-fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
+pub fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
+    if headers.keys().all(&stays) {
+        return;
+    }
     let mut kept = HeaderMap::with_capacity(headers.len() + 5);
     let mut current: Option<HeaderName> = None;
     for (name, value) in std::mem::take(headers) {
@@ -139,6 +138,16 @@ impl Named {
     }
 }
 
+/// Whether a comma-separated list holds a token, in either case.
+pub fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether the sender of a request waits for a word before it sends the body (RFC 9110 section 10.1.1).
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 /// The members of a comma-separated list over all its lines, trimmed.
 pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers
@@ -163,7 +172,7 @@ fn passes_response(name: &HeaderName) -> bool {
 }
 
 /// RFC 9110 section 7.6.1. `Trailer` isn't among them: it describes trailers that do pass.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, header::CONNECTION | header::TE | header::TRANSFER_ENCODING | header::UPGRADE)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
@@ -201,7 +210,8 @@ fn claims_forwarding(name: &HeaderName) -> bool {
         || (bytes.len() == 9 && folds_to(b"x-real-ip"))
 }
 
-fn wants_trailers(headers: &HeaderMap) -> bool {
+/// Whether a request says that it takes trailers (RFC 9110 section 10.1.4).
+pub fn wants_trailers(headers: &HeaderMap) -> bool {
     tokens(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 

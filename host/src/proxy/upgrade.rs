@@ -40,14 +40,11 @@ pub(super) enum BadOffer {
 /// Reads a request to upgrade to WebSocket; `None` if it is anything else, which goes on as plain HTTP.
 pub(super) fn offer<B: http_body::Body>(request: &mut http::Request<B>) -> Option<Result<Offer, BadOffer>> {
     let headers = request.headers();
-    let names = |name, token: &str| {
-        hygiene::tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
-    };
     let asks = request.method() == Method::GET
         && request.version() == Version::HTTP_11
-        && names(&header::UPGRADE, "websocket")
+        && hygiene::lists(headers, &header::UPGRADE, "websocket")
         // Browsers send a list: `keep-alive, Upgrade`.
-        && names(&header::CONNECTION, "upgrade");
+        && hygiene::lists(headers, &header::CONNECTION, "upgrade");
     if !asks {
         return None;
     }

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{command::Signal, handle::Lines};
+use super::{command::Signal, lines::Lines};
 
 /// Bytes of one exchange after which no further part is put into the driver's queue: the next is there when one has
 /// gone out, and a slow exchange holds two parts at most.

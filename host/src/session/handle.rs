@@ -1,10 +1,7 @@
 //! The cloneable end of a session: opens exchanges, and tells the driver what bodies and sockets need.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -13,46 +10,24 @@ use http::StatusCode;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
-    Settings,
     command::{Command, Head, Refused, Signal},
     ended::Ended,
     guard::Guard,
-    inbox::{Growth, InboundBody, InboundSocket, Inbox},
+    inbox::{InboundBody, InboundSocket, Inbox},
+    lines::{Lines, State},
     outbox::{OutboundSocket, PartSender, Pieces},
-    translate::{expects_continue, head_of, start_of},
+    translate::{head_of, start_of},
 };
 use crate::exchange::{
     Accepted, Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Interim, Request, RequestKind,
-    Response, websocket::Duplex,
+    Response, hygiene, websocket::Duplex,
 };
-
-/// What a session is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It takes new exchanges.
-    Open,
-    /// It takes no new ones; those under way may end.
-    Draining,
-    /// It is over.
-    Ended,
-}
 
 /// A session's handle. Cloning is cheap; the session goes on without any.
 #[derive(Clone)]
 pub struct Handle {
     lines: Arc<Lines>,
     ended: watch::Receiver<Option<Ended>>,
-}
-
-/// The ways to a session's driver.
-pub(super) struct Lines {
-    pub(super) work: mpsc::Sender<Command>,
-    /// Never full: its capacity is what all exchanges together can have under way (see `driver::signal_capacity`).
-    pub(super) signals: mpsc::Sender<Signal>,
-    pub(super) state: watch::Sender<State>,
-    pub(super) busy: AtomicUsize,
-    pub(super) growth: Growth,
-    pub(super) settings: Settings,
 }
 
 impl Handle {
@@ -115,7 +90,7 @@ impl Handle {
         }
         let Request { head, body, mut context } = request;
         let kind = head.kind;
-        let wanted = expects_continue(&head.headers).then(|| Arc::new(Notify::new()));
+        let wanted = hygiene::expects_continue(&head.headers).then(|| Arc::new(Notify::new()));
         let mut pieces = Pieces::new(body);
         let (first, end) = match &wanted {
             // Touching the body would make the server ask the visitor for it.
@@ -253,14 +228,5 @@ async fn report_failure(pump: impl Future<Output = Result<(), ForwardError>>, gu
     {
         tracing::debug!(%error, "a request's body broke off after the answer had begun");
         guard.cancel();
-    }
-}
-
-impl Lines {
-    /// Leaves word for the driver, from wherever it is.
-    pub(super) fn signal(&self, signal: Signal) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.signals.try_send(signal) {
-            tracing::warn!("a session's signals overran: an exchange may hang until the session ends");
-        }
     }
 }

@@ -18,6 +18,7 @@ mod ended;
 mod guard;
 pub mod handle;
 mod inbox;
+mod lines;
 pub mod mux;
 mod outbox;
 pub mod part;
@@ -30,7 +31,8 @@ mod translate;
 
 pub use driver::Driver;
 pub use ended::Ended;
-pub use handle::{Handle, State};
+pub use handle::Handle;
+pub use lines::State;
 
 use std::{sync::Arc, time::Duration};
 

@@ -16,7 +16,7 @@ use tokio_util::sync::PollSender;
 use super::{
     command::Command,
     guard::{Direction, Guard},
-    handle::Lines,
+    lines::Lines,
     part::Part,
 };
 use crate::{

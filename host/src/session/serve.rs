@@ -9,8 +9,9 @@ use tokio::{sync::mpsc, task::AbortHandle};
 use super::{
     command::{Command, Signal},
     guard::Guard,
-    handle::{Lines, duplex},
+    handle::duplex,
     inbox::{Inbound, InboundBody, Inbox},
+    lines::Lines,
     outbox::{PartSender, Pieces},
     translate::{cancel_of, context_of, head_of},
 };

@@ -1,7 +1,6 @@
 //! Between the values on the wire and those of an exchange.
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use crate::{
     exchange::{Context, ErrorKind, ExchangeId, ForwardError, RequestHead, RequestKind, Scheme},
@@ -47,13 +46,6 @@ pub(super) fn head_of(start: RequestStart, kind: RequestKind) -> (RequestHead, B
 pub(super) fn context_of(start: &RequestStart, tunnel: TunnelName) -> Context {
     let visitor = start.visitor.as_deref().and_then(|address| address.parse().ok());
     Context { exchange: ExchangeId(start.exchange), tunnel, visitor, interim: None }
-}
-
-/// Whether the visitor waits for a word before it sends the body (RFC 9110 section 10.1.1).
-pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
-    headers
-        .get(http::header::EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// The code and the sentence by which a failure travels.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ciborium_ll::{Decoder, Encoder, Header, simple};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::decode::DecodeError;
+use super::error::DecodeError;
 
 /// How deep an unknown value may nest; skipping it is a recursion, and the stack is not endless.
 const MAX_DEPTH: u8 = 16;

@@ -6,13 +6,15 @@
 mod cbor;
 mod decode;
 mod encode;
+mod error;
 pub mod message;
 pub mod name;
 pub mod registration;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{DecodeError, Decoded, Limits};
+pub use decode::{Decoded, Limits};
+pub use error::DecodeError;
 pub use message::Message;
 pub use name::TunnelName;
 

@@ -55,7 +55,7 @@ async fn headers_keep_order_repeats_and_bytes() {
         ("transfer-encoding", b"chunked"),
         ("host", b"smuggled.example"),
     ] {
-        let name = HeaderName::from_static(name);
+        let name = http::HeaderName::from_static(name);
         request.head.headers.append(name, HeaderValue::from_bytes(value).unwrap());
     }
     let stage = origin.stage();

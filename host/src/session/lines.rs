@@ -1,0 +1,42 @@
+//! The ways to a session's driver, and what everybody may know of the session.
+
+use std::sync::atomic::AtomicUsize;
+
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Settings,
+    command::{Command, Signal},
+    inbox::Growth,
+};
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It takes new exchanges.
+    Open,
+    /// It takes no new ones; those under way may end.
+    Draining,
+    /// It is over.
+    Ended,
+}
+
+/// The ways to a session's driver.
+pub(super) struct Lines {
+    pub(super) work: mpsc::Sender<Command>,
+    /// Never full: its capacity is what all exchanges together can have under way (see `driver::signal_capacity`).
+    pub(super) signals: mpsc::Sender<Signal>,
+    pub(super) state: watch::Sender<State>,
+    pub(super) busy: AtomicUsize,
+    pub(super) growth: Growth,
+    pub(super) settings: Settings,
+}
+
+impl Lines {
+    /// Leaves word for the driver, from wherever it is.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.signals.try_send(signal) {
+            tracing::warn!("a session's signals overran: an exchange may hang until the session ends");
+        }
+    }
+}
