@@ -15,7 +15,7 @@ const LATER: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A session that ends sooner than this is not a success: the next wait goes on growing.
-const STABLE: Duration = Duration::from_secs(2);
+pub(super) const STABLE: Duration = Duration::from_secs(2);
 
 /// Waits that double from attempt to attempt, each cut short by chance so that many clients don't come at once.
 #[derive(Debug)]

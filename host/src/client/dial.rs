@@ -105,7 +105,7 @@ impl Dialer {
                 Ok(Decoded::Message(Message::RegistrationResponse { outcome, .. })) => {
                     outcome.map_err(DialError::Refused)?
                 }
-                other => return Err(self.not_a_proxy(format!("it answered {other:?}"))),
+                _ => return Err(self.not_a_proxy("it didn't answer the registration".into())),
             },
             Some(Ok(Frame::Close(Some(frame)))) => {
                 return Err(DialError::Unreachable(format!(

@@ -76,7 +76,7 @@ fn check(headers: &HeaderMap, key: &str, offered: &[Vec<u8>]) -> Result<(), &'st
     }
     match headers.get(header::SEC_WEBSOCKET_PROTOCOL) {
         None => Ok(()),
-        Some(chosen) if offered.iter().any(|offer| offer.eq_ignore_ascii_case(chosen.as_bytes())) => Ok(()),
+        Some(chosen) if offered.iter().any(|offer| offer == chosen.as_bytes()) => Ok(()),
         Some(_) => Err("chose a WebSocket subprotocol that was not offered"),
     }
 }

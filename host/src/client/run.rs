@@ -16,24 +16,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Config, Event, Origin, OriginError,
-    backoff::Backoff,
+    backoff::{Backoff, STABLE},
     dial::{Dialer, Socket},
     summary::Summarised,
 };
 use crate::{
     exchange::Forward,
-    session::{self, Handle},
-    wire::message::Registered,
+    session::{self, Handle, State},
+    wire::{MAX_EXCHANGES, message::Registered},
 };
 
 /// How long exchanges under way may take after the client was told to stop.
 const LEAVE: Duration = Duration::from_secs(5);
-
-/// A client takes as many exchanges as the proxy says, up to this: each costs memory here too.
-const MAX_EXCHANGES: u64 = 65_536;
-
-/// Headers of one message that a client takes. The proxy's own limit is lower; an origin's response may have more.
-const MAX_HEADERS: usize = 1024;
 
 /// Why a client gave up, in a sentence for its user.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +100,7 @@ impl Lane {
     async fn keep_open(self: Arc<Self>) -> Result<(), Refused> {
         let mut backoff = Backoff::new();
         let mut replaced: Option<Handle> = None;
+        let mut hasty = false;
         loop {
             let dialled = tokio::select! {
                 dialled = self.dialer.dial() => dialled,
@@ -126,7 +121,12 @@ impl Lane {
                         Life::Moving(old) => {
                             replaced = Some(old);
                             (self.config.report)(Event::Moving);
-                            continue;
+                            let in_haste = since.elapsed() < STABLE;
+                            if !(in_haste && std::mem::replace(&mut hasty, in_haste)) {
+                                continue;
+                            }
+                            // Nodes that send everybody away at once must not be dialled in a circle.
+                            "the proxy sent this client away".to_owned()
                         }
                         Life::Ended(reason) => {
                             backoff.was_up(since.elapsed());
@@ -154,15 +154,14 @@ impl Lane {
     async fn serve(&self, socket: Socket, registered: Registered) -> Life {
         let settings = session::Settings {
             tunnel: registered.name.clone(),
-            max_exchanges: usize::try_from(registered.max_exchanges.min(MAX_EXCHANGES)).unwrap_or(usize::MAX),
-            max_headers: MAX_HEADERS,
+            max_exchanges: usize::try_from(registered.max_exchanges).unwrap_or(usize::MAX).min(MAX_EXCHANGES),
             max_websocket_message: self.config.max_websocket_message,
             ping_after: self.config.ping_after,
         };
         let (handle, driver) = session::serve(socket, settings, Arc::clone(&self.forward));
         self.sessions.spawn(driver.run());
-        self.up.fetch_add(1, Ordering::Relaxed);
-        self.announce(registered.public_url);
+        let first_up = self.up.fetch_add(1, Ordering::Relaxed) == 0;
+        self.announce(registered.public_url, first_up);
         let life = tokio::select! {
             biased;
             ended = handle.ended() => Life::Ended(format!("the session was lost: {ended}")),
@@ -173,17 +172,21 @@ impl Lane {
                 }
                 Life::Stopped
             }
-            () = handle.draining() => Life::Moving(handle.clone()),
+            () = handle.draining() => match handle.state() {
+                // It has ended, and is still saying why.
+                State::Ended => Life::Ended(format!("the session was lost: {}", handle.ended().await)),
+                _ => Life::Moving(handle.clone()),
+            },
         };
         self.up.fetch_sub(1, Ordering::Relaxed);
         life
     }
 
-    fn announce(&self, public_url: String) {
+    fn announce(&self, public_url: String, first_up: bool) {
         let event = if !self.announced.swap(true, Ordering::Relaxed) {
             let origin = &self.config.origin;
             Event::Registered { public_url, target: format!("{}://{}", origin.scheme, origin.authority) }
-        } else if self.up.load(Ordering::Relaxed) == 1 {
+        } else if first_up {
             Event::Reconnected { public_url }
         } else {
             return;

@@ -31,7 +31,7 @@ use crate::{
     exchange::{Body, Forward, ForwardFuture, Request, hygiene},
     session::{self, Handle, State},
     wire::{
-        Decoded, Limits, Message, NONCE_HEADER, SUBPROTOCOL, TunnelName,
+        Decoded, Limits, MAX_EXCHANGES, Message, NONCE_HEADER, SUBPROTOCOL, TunnelName,
         message::{Refusal, Registered},
         registration::{NONCE_LENGTH, Statement},
     },
@@ -160,8 +160,7 @@ impl Attachment {
         let limits = &shared.config.limits;
         let settings = session::Settings {
             tunnel: name.clone(),
-            max_exchanges: limits.max_exchanges,
-            max_headers: limits.max_headers,
+            max_exchanges: limits.max_exchanges.min(MAX_EXCHANGES),
             max_websocket_message: limits.max_websocket_message,
             ping_after: limits.ping_after,
         };
@@ -205,7 +204,7 @@ impl Attachment {
             public_url,
             max_body: config.limits.max_body,
             max_websocket_message: wide(config.limits.max_websocket_message),
-            max_exchanges: wide(config.limits.max_exchanges),
+            max_exchanges: wide(config.limits.max_exchanges.min(MAX_EXCHANGES)),
         }
     }
 

@@ -17,6 +17,9 @@ use crate::wire::TunnelName;
 /// Below it, the path of the proxy's own host names the tunnel.
 const BY_PATH: &str = "/proxy/request/";
 
+/// Longest authority in bytes: a name has 253 at most, and a port five.
+const MAX_AUTHORITY: usize = 300;
+
 /// The names by which a proxy is reached, in the form in which hosts are compared.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
@@ -129,7 +132,9 @@ pub(crate) fn target(
     };
     let parsed: Authority = authority.parse().map_err(|_| BadTarget::BadHost)?;
     // RFC 9110 section 4.2.4: user information in a target is an attempt to disguise its host.
-    if parsed.host().is_empty() || authority.contains('@') {
+    let port = authority.rsplit_once(':').filter(|(_, port)| !port.is_empty() && !port.ends_with(']'));
+    let bad_port = port.is_some() && parsed.port_u16().is_none();
+    if parsed.host().is_empty() || authority.contains('@') || bad_port || authority.len() > MAX_AUTHORITY {
         return Err(BadTarget::BadHost);
     }
     Ok(Target { authority: authority.to_owned(), path })

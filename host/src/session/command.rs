@@ -56,7 +56,9 @@ pub(super) struct Head {
 
 /// Why an exchange has no answer.
 pub(super) enum Refused {
-    /// It was never sent.
+    /// It was never sent: the session is ending.
     Unsent(Box<RequestStart>),
+    /// It was never sent: as many exchanges as allowed are open.
+    Full(Box<RequestStart>),
     Failed(Box<ForwardError>),
 }

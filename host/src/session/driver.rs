@@ -42,7 +42,7 @@ use super::{
 use crate::{
     exchange::{ErrorKind, Forward, ForwardError},
     wire::{
-        DecodeError, Decoded, Limits, Message,
+        DecodeError, Decoded, Limits, MAX_HEADERS, Message,
         message::{CancelCode, RequestStart, ResponseStart},
     },
 };
@@ -81,7 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let side = if forward.is_some() { Side::Acceptor } else { Side::Opener };
         let now = tokio::time::Instant::now();
         let mux = Mux::new(side, settings.max_exchanges, settings.ping_after, now.into_std());
-        let limits = Limits { headers: settings.max_headers };
+        let limits = Limits { headers: MAX_HEADERS };
         let (work, work_queue) = mpsc::channel(WORK_QUEUE);
         let (signals, signal_queue) = mpsc::channel(signal_capacity(settings.max_exchanges));
         let lines = Arc::new(Lines {
@@ -183,11 +183,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     self.mux.announce(Message::GoAway { grace });
                 }
                 Signal::Disconnect => {
+                    // The proxy closes after the last exchange: a request may be on its way here.
                     self.lines.state.send_replace(State::Draining);
-                    if !self.leaving {
-                        self.leaving = true;
-                        self.mux.announce(Message::Disconnect);
-                    }
+                    self.mux.announce(Message::Disconnect);
                 }
                 Signal::Close => {
                     self.leaving = true;
@@ -214,6 +212,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Command::Open { start, websocket, shared, reply, interim } => {
                 if *self.lines.state.borrow() != State::Open {
                     let _ = reply.send(Err(Refused::Unsent(start)));
+                    return;
+                }
+                // Counted here, where the order of messages is known: the client counts the same.
+                if self.mux.open_streams() >= self.lines.settings.max_exchanges {
+                    let _ = reply.send(Err(Refused::Full(start)));
                     return;
                 }
                 let slot = Slot {

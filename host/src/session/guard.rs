@@ -51,7 +51,9 @@ impl Shared {
 
     /// Gives the exchange its id; false when it was given up before it was opened.
     pub(super) fn opened(&self, id: u64) -> bool {
-        self.id.compare_exchange(0, id, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let opened = self.id.compare_exchange(0, id, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        self.room.wake();
+        opened
     }
 
     /// Takes the credit that was collected.
@@ -66,6 +68,10 @@ impl Shared {
             if self.closed.load(Ordering::Acquire) {
                 return Poll::Ready(Err(()));
             }
+            // A body isn't touched before its head is taken: an exchange that is handed back has it whole.
+            if self.id.load(Ordering::Acquire) == 0 {
+                return Poll::Pending;
+            }
             if self.queued.load(Ordering::Acquire) < ROOM { Poll::Ready(Ok(())) } else { Poll::Pending }
         };
         if check().is_ready() {
@@ -73,6 +79,22 @@ impl Shared {
         }
         self.room.register(cx.waker());
         check()
+    }
+
+    /// Ready while the exchange goes on; wakes the caller when it is over.
+    pub(super) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        self.room.register(cx.waker());
+        Poll::Ready(if self.closed.load(Ordering::Acquire) { Err(()) } else { Ok(()) })
+    }
+
+    /// Waits until every part has gone out to the peer.
+    pub(super) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        self.room.register(cx.waker());
+        match (self.closed.load(Ordering::Acquire), self.queued.load(Ordering::Acquire)) {
+            (true, _) => Poll::Ready(Err(())),
+            (false, 0) => Poll::Ready(Ok(())),
+            (false, _) => Poll::Pending,
+        }
     }
 
     pub(super) fn queue(&self, cost: u32) {

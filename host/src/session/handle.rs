@@ -1,11 +1,13 @@
 //! The cloneable end of a session: opens exchanges, and tells the driver what bodies and sockets need.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    future::poll_fn,
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::StatusCode;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -18,9 +20,12 @@ use super::{
     outbox::{OutboundSocket, PartSender, Pieces},
     translate::{head_of, start_of},
 };
-use crate::exchange::{
-    Accepted, Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Interim, Request, RequestKind,
-    Response, hygiene, websocket::Duplex,
+use crate::{
+    exchange::{
+        Accepted, Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Interim, Request,
+        RequestKind, Response, hygiene, websocket::Duplex,
+    },
+    wire::MAX_TEXT,
 };
 
 /// A session's handle. Cloning is cheap; the session goes on without any.
@@ -84,22 +89,24 @@ impl Handle {
         }
         let guard = Guard::opener(&self.lines);
         if self.busy() > self.lines.settings.max_exchanges {
-            let limit = self.lines.settings.max_exchanges;
-            let detail = format!("{limit} exchanges are open on this session, as many as allowed");
-            return Err(ForwardError::new(ErrorKind::TooManyExchanges, detail).unsent(request));
+            return Err(self.full().unsent(request));
+        }
+        if request.head.authority.len() > MAX_TEXT {
+            return Err(ForwardError::new(ErrorKind::BadRequest, "the request's Host is too long"));
         }
         let Request { head, body, mut context } = request;
         let kind = head.kind;
-        let wanted = hygiene::expects_continue(&head.headers).then(|| Arc::new(Notify::new()));
-        let mut pieces = Pieces::new(body);
-        let (first, end) = match &wanted {
+        let out = PartSender::new(Arc::clone(guard.shared()), &self.lines);
+        let mut upload = Upload { pieces: Pieces::new(body), out, wanted: None };
+        let (first, end) = if hygiene::expects_continue(&head.headers) && !upload.pieces.is_ended() {
             // Touching the body would make the server ask the visitor for it.
-            Some(_) => (Bytes::new(), false),
-            None => pieces.first().await?,
+            let wanted = Arc::new(Notify::new());
+            context.interim = Some(on_continue(Arc::clone(&wanted), context.interim.take()));
+            upload.wanted = Some(wanted);
+            (Bytes::new(), false)
+        } else {
+            upload.pieces.first().await?
         };
-        if let Some(wanted) = &wanted {
-            context.interim = Some(on_continue(Arc::clone(wanted), context.interim.take()));
-        }
         let start = Box::new(start_of(head, &context, first, end));
         let (reply, answer) = oneshot::channel();
         let open = Command::Open {
@@ -109,72 +116,44 @@ impl Handle {
             reply,
             interim: context.interim.clone(),
         };
-        let unsent = |start, pieces: Pieces, context| {
-            let (head, first) = head_of(start, kind);
-            let request = Request { head, body: pieces.restore(first), context };
-            ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session ended").unsent(request)
-        };
-        if let Err(mpsc::error::SendError(command)) = self.lines.work.send(open).await {
-            let Command::Open { start, .. } = command else { unreachable!("that is what was sent") };
-            return Err(unsent(*start, pieces, context));
-        }
-        if end {
-            return match answer.await {
-                Ok(Ok(head)) => Ok(self.answer(head, guard)),
-                Ok(Err(Refused::Unsent(start))) => Err(unsent(*start, pieces, context)),
-                Ok(Err(Refused::Failed(error))) => Err(*error),
-                Err(_) => Err(session_ended()),
-            };
-        }
-        self.exchange_with_body(pieces, wanted, answer, guard).await
-    }
-
-    /// Sends the body while waiting for the answer, and after it.
-    async fn exchange_with_body(
-        &self,
-        pieces: Pieces,
-        wanted: Option<Arc<Notify>>,
-        mut answer: oneshot::Receiver<Result<Head, Refused>>,
-        guard: Arc<Guard>,
-    ) -> Result<Answer, ForwardError> {
-        let out = PartSender::new(Arc::clone(&guard), &self.lines);
-        let mut pump = Box::pin(async move {
-            if let Some(wanted) = wanted {
-                wanted.notified().await;
-            }
-            pieces.pump(out).await
-        });
-        let mut pumped = false;
-        loop {
-            tokio::select! {
-                biased;
-                head = &mut answer => return match head {
-                    Ok(Ok(head)) => {
-                        if !pumped {
-                            guard.keep(tokio::spawn(report_failure(pump, Arc::downgrade(&guard))));
-                        }
-                        Ok(self.answer(head, guard))
+        let sent = self.lines.work.send(open).await;
+        let refused = match sent {
+            Err(mpsc::error::SendError(Command::Open { start, .. })) => Refused::Unsent(start),
+            Err(_) => unreachable!("that is what was sent"),
+            Ok(()) => match upload.while_waiting(answer, end).await? {
+                Ok(head) => {
+                    if !end && upload.goes_on() {
+                        guard.keep(tokio::spawn(report_failure(upload, Arc::downgrade(&guard))));
                     }
-                    Ok(Err(Refused::Unsent(_))) => Err(session_ended()),
-                    Ok(Err(Refused::Failed(error))) => Err(*error),
-                    Err(_) => Err(session_ended()),
-                },
-                sent = &mut pump, if !pumped => match sent {
-                    Ok(()) => pumped = true,
-                    // The session's end is told by the answer; the visitor's failure is told here.
-                    Err(error) if error.kind() == ErrorKind::TunnelGone => pumped = true,
-                    Err(error) => return Err(error),
-                },
-            }
-        }
+                    return self.answer(head, guard);
+                }
+                Err(refused) => refused,
+            },
+        };
+        // Its body was not touched, beside the first piece: another session may have it.
+        let (error, start) = match refused {
+            Refused::Failed(error) => return Err(*error),
+            Refused::Unsent(start) => (session_ended(), start),
+            Refused::Full(start) => (self.full(), start),
+        };
+        let (head, first) = head_of(*start, kind);
+        Err(error.unsent(Request { head, body: upload.pieces.restore(first), context }))
     }
 
-    fn answer(&self, head: Head, guard: Arc<Guard>) -> Answer {
+    fn full(&self) -> ForwardError {
+        let limit = self.lines.settings.max_exchanges;
+        let detail = format!("{limit} exchanges are open on this session, as many as allowed");
+        ForwardError::new(ErrorKind::TooManyExchanges, detail)
+    }
+
+    fn answer(&self, head: Head, guard: Arc<Guard>) -> Result<Answer, ForwardError> {
         let Head { start, parts, websocket } = head;
         if websocket && start.status == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(parts) = parts else { unreachable!("an accepted WebSocket has an inbox") };
+            let Some(parts) = parts else {
+                return Err(ForwardError::new(ErrorKind::PeerBrokeProtocol, "accepted and ended at once"));
+            };
             let duplex = duplex(parts, &guard, &self.lines);
-            return Answer::WebSocket(Accepted { headers: start.headers, duplex });
+            return Ok(Answer::WebSocket(Accepted { headers: start.headers, duplex }));
         }
         let body = match parts {
             None => {
@@ -183,7 +162,7 @@ impl Handle {
             }
             Some(parts) => Body::stream(InboundBody::new(Inbox::new(parts, guard), start.body)),
         };
-        Answer::Http(Response { status: start.status, headers: start.headers, body })
+        Ok(Answer::Http(Response { status: start.status, headers: start.headers, body }))
     }
 }
 
@@ -202,7 +181,7 @@ pub(super) fn duplex(
     let inbox = Inbox::new(parts, Arc::clone(guard));
     Duplex {
         incoming: Box::pin(InboundSocket::new(inbox, lines.settings.max_websocket_message)),
-        outgoing: Box::pin(OutboundSocket::new(PartSender::new(Arc::clone(guard), lines))),
+        outgoing: Box::pin(OutboundSocket::new(Arc::clone(guard), lines)),
     }
 }
 
@@ -221,9 +200,60 @@ fn on_continue(wanted: Arc<Notify>, next: Option<Interim>) -> Interim {
     })
 }
 
+/// A request's body on its way to the driver.
+struct Upload {
+    pieces: Pieces,
+    out: PartSender,
+    /// Present until the far end has asked for a body that waits for that.
+    wanted: Option<Arc<Notify>>,
+}
+
+impl Upload {
+    /// Sends the body while waiting for the answer; what is left of it then goes on afterwards.
+    async fn while_waiting(
+        &mut self,
+        mut answer: oneshot::Receiver<Result<Head, Refused>>,
+        end: bool,
+    ) -> Result<Result<Head, Refused>, ForwardError> {
+        let mut sent = end;
+        loop {
+            tokio::select! {
+                biased;
+                head = &mut answer => return head.map_err(|_| session_ended()),
+                done = self.send(), if !sent => match done {
+                    Ok(()) => sent = true,
+                    // The session's end is told by the answer; the visitor's failure is told here.
+                    Err(error) if error.kind() == ErrorKind::TunnelGone => sent = true,
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Sends what is left. May be given up and taken up again.
+    async fn send(&mut self) -> Result<(), ForwardError> {
+        if let Some(wanted) = &self.wanted {
+            wanted.notified().await;
+            self.wanted = None;
+        }
+        poll_fn(|cx| self.pieces.poll_pump(cx, &mut self.out)).await
+    }
+
+    /// Whether something is left to send after the answer's head. A body that nobody asked for is not.
+    fn goes_on(&mut self) -> bool {
+        if let Some(wanted) = &self.wanted
+            && wanted.notified().now_or_never().is_none()
+        {
+            return false;
+        }
+        self.wanted = None;
+        !self.pieces.is_sent() || !self.out.is_flushed()
+    }
+}
+
 /// Goes on with a request's body after the answer has begun. When the visitor fails, so does the exchange.
-async fn report_failure(pump: impl Future<Output = Result<(), ForwardError>>, guard: std::sync::Weak<Guard>) {
-    if let Err(error) = pump.await
+async fn report_failure(mut upload: Upload, guard: Weak<Guard>) {
+    if let Err(error) = upload.send().await
         && let Some(guard) = guard.upgrade()
     {
         tracing::debug!(%error, "a request's body broke off after the answer had begun");

@@ -48,8 +48,6 @@ pub struct Settings {
     pub tunnel: TunnelName,
     /// Exchanges open at once.
     pub max_exchanges: usize,
-    /// Headers of one message.
-    pub max_headers: usize,
     /// Bytes of one WebSocket message.
     pub max_websocket_message: usize,
     /// Silence after which the peer is pinged; after twice as long it counts as gone.

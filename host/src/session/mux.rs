@@ -20,6 +20,11 @@ use crate::wire::{
     message::{BodyPart, CancelCode, ExchangeNumber, RequestStart, ResponseStart, WsPart},
 };
 
+/// Messages that may wait for a peer that is slow to read, beside its exchanges' own: a head, some credit and a cancel
+/// of each exchange are no misbehaviour.
+const BACKLOG_PER_STREAM: usize = 4;
+const BACKLOG: usize = 1024;
+
 /// Which side of the session this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -43,6 +48,8 @@ pub struct Mux<T> {
     ping_after: Duration,
     heard: Instant,
     pinged: bool,
+    /// A Pong is owed; one answers any number of pings.
+    pong: bool,
 }
 
 /// What a message means for the mux's owner.
@@ -93,6 +100,9 @@ pub enum Violation {
     /// More exchanges at once than agreed.
     #[error("more exchanges at once than agreed")]
     TooManyStreams,
+    /// The peer goes on sending what has to be answered, and reads no answers.
+    #[error("it sends without reading")]
+    NotReading,
 }
 
 impl<T> Mux<T> {
@@ -108,6 +118,7 @@ impl<T> Mux<T> {
             ping_after,
             heard: now,
             pinged: false,
+            pong: false,
         }
     }
 
@@ -143,7 +154,7 @@ impl<T> Mux<T> {
     /// Queues the head of a response, interim or final. Does nothing when the exchange is over.
     pub fn respond(&mut self, response: ResponseStart, websocket: bool) {
         let id = response.id;
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.answered) else { return };
         if !response.status.is_informational() || websocket {
             stream.answered = true;
             stream.ours_done = response.end;
@@ -176,7 +187,15 @@ impl<T> Mux<T> {
     /// Cuts an exchange off and tells the peer. What was kept with it comes back, unless it is over already.
     pub fn cancel(&mut self, id: ExchangeNumber, code: CancelCode, detail: String) -> Option<T> {
         let stream = self.streams.remove(&id)?;
-        self.control.push_back(Message::Cancel { id, code, detail });
+        let head = |message: &Message| match message {
+            Message::HttpRequest(head) | Message::WsRequest(head) => head.id == id,
+            _ => false,
+        };
+        // Behind a peer that doesn't read, heads of visitors who have left must not pile up.
+        match self.control.iter().rposition(head) {
+            Some(unsent) if self.side == Side::Opener => drop(self.control.remove(unsent)),
+            _ => self.control.push_back(Message::Cancel { id, code, detail }),
+        }
         Some(stream.user)
     }
 
@@ -187,6 +206,9 @@ impl<T> Mux<T> {
 
     /// What goes out next, and the exchange whose part it was with that part's cost.
     pub fn transmit(&mut self) -> Option<(Message, Option<Sent<'_, T>>)> {
+        if std::mem::take(&mut self.pong) {
+            return Some((Message::Pong, None));
+        }
         if let Some(message) = self.control.pop_front() {
             return Some((message, None));
         }
@@ -232,6 +254,9 @@ impl<T> Mux<T> {
     ) -> Result<Received<T>, Violation> {
         self.heard = now;
         self.pinged = false;
+        if self.control.len() > BACKLOG_PER_STREAM * self.max_streams + BACKLOG {
+            return Err(Violation::NotReading);
+        }
         match message {
             Message::RegistrationRequest { .. } | Message::RegistrationResponse { .. } => {
                 Err(Violation::Registration)
@@ -258,7 +283,7 @@ impl<T> Mux<T> {
                 })
             }
             Message::Ping => {
-                self.control.push_back(Message::Pong);
+                self.pong = true;
                 Ok(Received::Nothing)
             }
             Message::Pong => Ok(Received::Nothing),
@@ -301,7 +326,7 @@ impl<T> Mux<T> {
 
     /// Whether a message waits for [`transmit`](Self::transmit).
     pub fn has_output(&self) -> bool {
-        !self.control.is_empty() || !self.ready.is_empty()
+        self.pong || !self.control.is_empty() || !self.ready.is_empty()
     }
 
     /// Ends the session: gives back what was kept with the open exchanges.

@@ -15,7 +15,7 @@ use tokio_util::sync::PollSender;
 
 use super::{
     command::Command,
-    guard::{Direction, Guard},
+    guard::{Direction, Guard, Shared},
     lines::Lines,
     part::Part,
 };
@@ -28,27 +28,27 @@ use crate::{
 ///
 /// A place in the queue is taken only with a part in hand: many idle exchanges that each held one would leave none.
 pub(super) struct PartSender {
-    guard: Arc<Guard>,
+    shared: Arc<Shared>,
     work: PollSender<Command>,
     /// The queue was full when it came.
     waiting: Option<Command>,
 }
 
 impl PartSender {
-    pub(super) fn new(guard: Arc<Guard>, lines: &Lines) -> Self {
-        Self { guard, work: PollSender::new(lines.work.clone()), waiting: None }
+    pub(super) fn new(shared: Arc<Shared>, lines: &Lines) -> Self {
+        Self { shared, work: PollSender::new(lines.work.clone()), waiting: None }
     }
 
     /// Waits until the next part may be sent.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
         ready!(self.poll_flush(cx))?;
-        self.guard.shared().poll_room(cx).map_err(|_| gone())
+        self.shared.poll_room(cx).map_err(|_| gone())
     }
 
     /// Sends a part; only after [`poll_ready`](Self::poll_ready) was ready. It may not be with the driver before
     /// [`poll_flush`](Self::poll_flush) is ready.
     pub(super) fn send(&mut self, part: Part) -> Result<(), ForwardError> {
-        let shared = self.guard.shared();
+        let shared = &self.shared;
         shared.queue(part.cost());
         let command = Command::Part { shared: Arc::clone(shared), part };
         match self.work.get_ref().ok_or_else(gone)?.try_send(command) {
@@ -59,6 +59,11 @@ impl PartSender {
             }
             Err(TrySendError::Closed(_)) => Err(gone()),
         }
+    }
+
+    /// Whether every part is with the driver.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.waiting.is_none()
     }
 
     /// Waits until every part is with the driver.
@@ -81,13 +86,16 @@ fn gone() -> ForwardError {
 pub(super) struct Pieces {
     body: Body,
     left: Bytes,
+    /// Nothing more comes from the body.
     ended: bool,
+    /// The last part was sent.
+    sent: bool,
 }
 
 impl Pieces {
     pub(super) fn new(body: Body) -> Self {
         let ended = body.is_end_stream();
-        Self { body, left: Bytes::new(), ended }
+        Self { body, left: Bytes::new(), ended, sent: false }
     }
 
     /// What is here without waiting: the first piece, and whether it is the whole body.
@@ -105,49 +113,59 @@ impl Pieces {
         .await
     }
 
+    /// Whether there is no body.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the last part was sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent
+    }
+
     /// Puts a first piece back and gives the body as it was.
     pub(super) fn restore(self, first: Bytes) -> Body {
         Body::prefixed(first, Body::prefixed(self.left, self.body))
     }
 
-    /// Sends everything.
-    pub(super) async fn pump(mut self, mut out: PartSender) -> Result<(), ForwardError> {
-        let mut done = false;
-        poll_fn(|cx| {
-            loop {
-                if done {
-                    return out.poll_flush(cx);
+    /// Sends everything. May be given up and taken up again.
+    pub(super) fn poll_pump(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut PartSender,
+    ) -> Poll<Result<(), ForwardError>> {
+        while !self.sent {
+            ready!(out.poll_ready(cx))?;
+            if self.left.is_empty() && !self.ended {
+                match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => {
+                            self.left = data;
+                            self.ended = self.body.is_end_stream();
+                        }
+                        Err(frame) => {
+                            let trailers = frame.into_trailers().ok().map(Box::new);
+                            out.send(Part::Body { data: Bytes::new(), end: true, trailers })?;
+                            self.sent = true;
+                            continue;
+                        }
+                    },
+                    Some(Err(error)) => return Poll::Ready(Err(error)),
+                    None => self.ended = true,
                 }
-                ready!(out.poll_ready(cx))?;
-                if self.left.is_empty() && !self.ended {
-                    match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                        Some(Ok(frame)) => match frame.into_data() {
-                            Ok(data) => {
-                                self.left = data;
-                                self.ended = self.body.is_end_stream();
-                            }
-                            Err(frame) => {
-                                let trailers = frame.into_trailers().ok().map(Box::new);
-                                return Poll::Ready(out.send(Part::Body {
-                                    data: Bytes::new(),
-                                    end: true,
-                                    trailers,
-                                }));
-                            }
-                        },
-                        Some(Err(error)) => return Poll::Ready(Err(error)),
-                        None => self.ended = true,
-                    }
-                }
-                let (data, end) = self.cut();
-                if data.is_empty() && !end {
-                    continue;
-                }
-                out.send(Part::Body { data, end, trailers: None })?;
-                done = end;
             }
-        })
-        .await
+            let (data, end) = self.cut();
+            if !data.is_empty() || end {
+                out.send(Part::Body { data, end, trailers: None })?;
+                self.sent = end;
+            }
+        }
+        out.poll_flush(cx)
+    }
+
+    /// Sends everything, in one go.
+    pub(super) async fn pump(mut self, mut out: PartSender) -> Result<(), ForwardError> {
+        poll_fn(|cx| self.poll_pump(cx, &mut out)).await
     }
 
     /// Waits for data in `left`, or the end.
@@ -179,13 +197,15 @@ impl Pieces {
 /// A WebSocket's events on their way to the peer.
 pub(super) struct OutboundSocket {
     out: PartSender,
+    guard: Arc<Guard>,
     /// The rest of a message that is being cut.
     cutting: Option<(WsKind, Bytes)>,
+    closing: bool,
 }
 
 impl OutboundSocket {
-    pub(super) fn new(out: PartSender) -> Self {
-        Self { out, cutting: None }
+    pub(super) fn new(guard: Arc<Guard>, lines: &Lines) -> Self {
+        Self { out: PartSender::new(Arc::clone(guard.shared()), lines), guard, cutting: None, closing: false }
     }
 
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
@@ -223,7 +243,8 @@ impl Sink<Event> for OutboundSocket {
             Event::Ping(data) => (WsKind::Ping, data),
             Event::Pong(data) => (WsKind::Pong, data),
             Event::Close(close) => {
-                self.out.guard.closed(Direction::Out);
+                self.guard.closed(Direction::Out);
+                self.closing = true;
                 return self.out.send(Part::Teardown { code: close.code, reason: close.reason });
             }
         };
@@ -235,10 +256,14 @@ impl Sink<Event> for OutboundSocket {
         self.out.send(Part::Ws { kind, data: piece, end })
     }
 
-    /// Everything is with the driver, which sends it as soon as there is credit.
+    /// Everything is with the driver, which sends it as soon as there is credit. After a close that is waited for: a
+    /// slow reader's last messages must not fall to the haste of those who only wait for its answer.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
         ready!(self.poll_cut(cx))?;
-        self.out.poll_flush(cx)
+        ready!(self.out.poll_flush(cx))?;
+        let shared = &self.out.shared;
+        // An exchange that is over ends this direction too, even while nothing is to be sent.
+        if self.closing { shared.poll_drained(cx) } else { shared.poll_open(cx) }.map_err(|()| gone())
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {

@@ -96,7 +96,11 @@ impl Exchange {
         let mut pieces = Pieces::new(response.body);
         let (first, end) = pieces.first().await?;
         self.respond(response.status, response.headers, first, end).await;
-        if end { Ok(()) } else { pieces.pump(PartSender::new(Arc::clone(&self.guard), &self.lines)).await }
+        if end {
+            Ok(())
+        } else {
+            pieces.pump(PartSender::new(Arc::clone(self.guard.shared()), &self.lines)).await
+        }
     }
 
     async fn join_socket(

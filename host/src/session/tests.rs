@@ -1,5 +1,6 @@
 //! Dialogues of two sides over an in-memory socket, under a paused clock.
 
+mod found;
 mod rules;
 
 use std::{sync::Arc, time::Duration};
@@ -31,7 +32,6 @@ fn settings() -> Settings {
     Settings {
         tunnel: name(),
         max_exchanges: 8,
-        max_headers: 100,
         max_websocket_message: 1 << 20,
         ping_after: Duration::from_secs(10),
     }

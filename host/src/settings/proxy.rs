@@ -11,7 +11,10 @@ use super::{
     units::Size,
     values::{Domain, Listen, Written},
 };
-use crate::proxy::{Config, Limits};
+use crate::{
+    proxy::{Config, Limits},
+    wire::MAX_HEADERS,
+};
 
 /// All that `tunnel proxy` needs.
 pub struct ProxySettings {
@@ -28,6 +31,9 @@ const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// hyper, which reads visitors' requests, takes no smaller buffer.
 const LEAST_HEADER_BYTES: u64 = 8192;
+
+/// A head has to fit into one message of a session, beside its body's first part.
+const MOST_HEADER_BYTES: u64 = 256 * 1024;
 
 impl ProxySettings {
     /// Puts the settings together.
@@ -74,6 +80,14 @@ fn limits(table: LimitsTable, path: &Path) -> Result<Limits, SettingsError> {
         let problem =
             format!("it has to be at least {LEAST_HEADER_BYTES} bytes; write for example \"64KiB\"");
         return Err(FileError::at_key(path, "limits.max_header_bytes", problem).into());
+    }
+    if table.max_header_bytes.as_ref().is_some_and(|size| size.0.0 > MOST_HEADER_BYTES) {
+        let problem = "it can be 256 KiB at most: a head travels as one message".to_owned();
+        return Err(FileError::at_key(path, "limits.max_header_bytes", problem).into());
+    }
+    if table.max_headers.is_some_and(|max| max.get() > MAX_HEADERS) {
+        let problem = format!("it can be {MAX_HEADERS} at most: clients take no more");
+        return Err(FileError::at_key(path, "limits.max_headers", problem).into());
     }
     let mut limits = Limits::default();
     set(&mut limits.max_body, table.max_body.map(|max| max.0.0));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    MAX_PART, TunnelName,
+    MAX_PART, MAX_TEXT, TunnelName,
     cbor::Reader,
     error::DecodeError,
     message::{
@@ -15,8 +15,9 @@ use super::{
     },
 };
 
-/// Longest text that is kept beside heads and bodies: reasons, sentences, host names, URLs.
-const MAX_TEXT: usize = 2048;
+/// Data below this is copied out of its frame, as is any that is less than half of it: a slice keeps the whole read
+/// buffer alive, and credit counts only what the slice shows.
+const SMALL: usize = 4096;
 
 /// What a decoder takes at most.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,7 @@ impl Message {
     /// # Errors
     /// The frame is no message, or over a limit.
     pub fn decode(frame: Bytes, limits: &Limits) -> Result<Decoded, DecodeError> {
+        let length = frame.len();
         let mut reader = Reader::new(frame);
         let entries = reader.map()?;
         if entries == 0 || reader.number().map_err(|_| DecodeError::NoKind)? != key::KIND {
@@ -60,6 +62,10 @@ impl Message {
             fields.read(&mut reader, limits)?;
         }
         reader.finish()?;
+        let data = fields.data.len();
+        if data > 0 && (data < SMALL || data * 2 < length) {
+            fields.data = Bytes::copy_from_slice(&fields.data);
+        }
         fields.into_message().map(Decoded::Message)
     }
 }
@@ -151,6 +157,9 @@ impl Fields {
             kind::WS_REQUEST => Message::WsRequest(self.into_request()?),
             kind::HTTP_RESPONSE => Message::HttpResponse(self.into_response()?),
             kind::WS_RESPONSE => Message::WsResponse(self.into_response()?),
+            kind::BODY if self.trailers.is_some() && !self.end => {
+                return Err(DecodeError::WrongType { at: 0, wanted: "trailers with the last part only" });
+            }
             kind::BODY => Message::Body(BodyPart {
                 id: self.id,
                 data: self.data,

@@ -41,6 +41,16 @@ pub const MIN_PART_COST: u32 = 256;
 /// Largest encoded message: a part or two in the largest head that is allowed, with room to grow.
 pub const MAX_MESSAGE: usize = 512 * 1024;
 
+/// Exchanges open at once on one session, whatever a proxy's settings say: each costs memory at both ends.
+pub const MAX_EXCHANGES: usize = 65_536;
+
+/// Headers, or trailers, of one message. The proxy allows visitors fewer; both ends of a session take this many, so
+/// that no setting of one side breaks the other.
+pub const MAX_HEADERS: usize = 1024;
+
+/// Bytes of a text beside heads and bodies: authorities, reasons, sentences, URLs.
+pub const MAX_TEXT: usize = 2048;
+
 /// What a part of this many bytes costs, in bytes of credit.
 pub fn cost(part: usize) -> u32 {
     u32::try_from(part).unwrap_or(u32::MAX).max(MIN_PART_COST)

@@ -93,8 +93,12 @@ fn message() -> impl Strategy<Value = Message> {
         request().prop_map(Message::WsRequest),
         response().prop_map(Message::HttpResponse),
         response().prop_map(Message::WsResponse),
-        (id.clone(), data(), any::<bool>(), prop::option::of(headers()))
-            .prop_map(|(id, data, end, trailers)| Message::Body(BodyPart { id, data, end, trailers })),
+        (id.clone(), data(), any::<bool>(), prop::option::of(headers())).prop_map(
+            |(id, data, end, trailers)| {
+                let trailers = trailers.filter(|_| end);
+                Message::Body(BodyPart { id, data, end, trailers })
+            }
+        ),
         (id.clone(), any::<u32>()).prop_map(|(id, bytes)| Message::Credit { id, bytes }),
         (id.clone(), code, text).prop_map(|(id, code, detail)| Message::Cancel { id, code, detail }),
         (id.clone(), kind, data(), any::<bool>())

@@ -152,3 +152,23 @@ fn options_star_and_http_10_without_host() {
     let none = target(&Method::GET, Version::HTTP_10, &"/x".parse().unwrap(), &HeaderMap::new()).unwrap();
     assert_eq!(none, Target { authority: String::new(), path: "/x".parse().unwrap() });
 }
+
+/// A host of thousands of zeros once ended the session of the tunnel that it named.
+#[test]
+fn an_authority_is_bounded() {
+    for host in [
+        format!("x.localhost:{}", "0".repeat(3000)),
+        format!("{}.localhost", "x".repeat(300)),
+        "x.localhost:70000".into(),
+        "x.localhost:-1".into(),
+    ] {
+        let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+        let uri: Uri = "/".parse().unwrap();
+        assert_eq!(target(&Method::GET, Version::HTTP_11, &uri, &headers), Err(BadTarget::BadHost), "{host}");
+    }
+    for host in ["x.localhost:", "[::1]", "[::1]:80", "x.localhost:80"] {
+        let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+        let uri: Uri = "/".parse().unwrap();
+        assert!(target(&Method::GET, Version::HTTP_11, &uri, &headers).is_ok(), "{host}");
+    }
+}
