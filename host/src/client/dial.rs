@@ -160,14 +160,16 @@ impl Dialer {
         };
         let status = response.status();
         let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        let text: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+        // A proxy answers in plain words; a page is somebody else's.
+        let text = text.lines().next().filter(|line| !line.starts_with('<')).unwrap_or_default();
+        let answer: String = format!("{status}. {text}").trim_end_matches(". ").chars().take(200).collect();
         if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
             return DialError::Unreachable(format!(
                 "the proxy at {} answered {status}. {text}",
                 self.config.proxy
             ));
         }
-        self.not_a_proxy(format!("it answered {status}. {text}"))
+        self.not_a_proxy(format!("it answered {answer}"))
     }
 
     fn not_a_proxy(&self, why: String) -> DialError {

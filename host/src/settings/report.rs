@@ -4,7 +4,7 @@ use std::{
     io::{self, IsTerminal},
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -67,12 +67,16 @@ impl Reporter {
         let name = name.map(str::to_owned);
         // Whether the proxy was ever reached, or the user has been told what to do about it.
         let settled = AtomicBool::new(false);
+        let said = Said::default();
         Arc::new(move |event| {
             let weight = match event {
                 client::Event::Exchange(_) if !reporter.exchanges => return,
                 client::Event::Exchange(_) => Weight::Exchange,
                 _ => Weight::Milestone,
             };
+            if reporter.format == LogFormat::Text && said.already(&event) {
+                return;
+            }
             let line = match reporter.format {
                 LogFormat::Json => json::client(name.as_deref(), &event),
                 LogFormat::Text => reporter.client_text(name.as_deref(), &event, hint, &settled),
@@ -174,6 +178,23 @@ impl Reporter {
     }
 }
 
+/// Why a client isn't connected, as people were told last: a proxy that stays away is not news each time.
+#[derive(Default)]
+struct Said(Mutex<Option<String>>);
+
+impl Said {
+    fn already(&self, event: &client::Event) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            client::Event::Disconnected { reason, .. } if said.as_deref() == Some(reason) => return true,
+            client::Event::Disconnected { reason, .. } => *said = Some(reason.clone()),
+            client::Event::Registered { .. } | client::Event::Reconnected { .. } => *said = None,
+            _ => {}
+        }
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{io::Read, time::Duration};
@@ -241,8 +262,15 @@ mod tests {
             report(lost());
             report(lost());
         });
-        assert_eq!(text.matches("connection refused").count(), 2, "{text}");
+        assert_eq!(text.matches("connection refused").count(), 1, "the same reason is no news: {text}");
         assert_eq!(text.matches("tunnel proxy").count(), 1, "{text}");
+        let text = written(LogFormat::Text, true, |reporter| {
+            let report = reporter.client(None);
+            for event in [lost(), registered("one"), lost()] {
+                report(event);
+            }
+        });
+        assert_eq!(text.matches("connection refused").count(), 2, "it was there in between: {text}");
         let text = written(LogFormat::Text, true, |reporter| {
             let report = reporter.client(None);
             report(registered("one"));

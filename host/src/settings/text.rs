@@ -81,7 +81,11 @@ pub(super) fn key_created(path: &Path) -> String {
 /// A session was lost or couldn't be opened.
 pub(super) fn disconnected(name: Option<&str>, reason: &str, retry_in: Duration) -> String {
     let retry_in = duration(retry_in);
-    format!("  {}{YELLOW}Not connected{YELLOW:#}: {}; next try in {retry_in}", prefix(name), shown(reason))
+    format!(
+        "  {}{YELLOW}Not connected{YELLOW:#}: {}; next try in {retry_in}, and so on until it works",
+        prefix(name),
+        shown(reason)
+    )
 }
 
 /// What to do when there never was a connection.
