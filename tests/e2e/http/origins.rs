@@ -61,9 +61,12 @@ async fn an_origin_that_closes_idle_connections_is_not_a_failure() {
         let mut visitor = tunnel.ask(&format!("GET /{round}"), &[]).await;
         let (mut answers, _) = origin.request().await;
         answers.send(origin::ok("fine")).await;
-        drop(answers);
         let reply = visitor.reply("GET").await;
         assert_eq!((reply.status(), reply.text().as_str()), (200, "fine"), "round {round}");
+        // Idle now, and closed by the origin; the client has seen it when it closes its own half. A request that
+        // crosses the close on its way fails.
+        answers.finish().await;
+        answers.closed().await;
     }
 }
 
