@@ -73,7 +73,10 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
     let (io, unread) = Lingering::new(socket);
     let (io, interims) = InterimIo::new(io);
     let builder = builder(&shared.config.limits);
-    let (drain, kill) = (shared.drain.clone(), shared.kill.clone());
+    let drain = shared.drain.clone();
+    let node = shared.clone();
+    // Sessions die first, so that visitors who still wait hear what became of their request.
+    let mut killed = std::pin::pin!(async move { node.killed_and_told().await });
     let connection = Arc::new(Connection { shared, peer, interims, unread });
     let service = service_fn(move |request| {
         let connection = connection.clone();
@@ -85,21 +88,27 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
     let ended = loop {
         tokio::select! {
             biased;
-            ended = &mut http => break ended,
+            ended = &mut http => break Some(ended),
             () = drain.cancelled(), if !draining => {
                 draining = true;
                 // Ends an idle connection now, and a busy one after its exchange.
                 Pin::new(&mut http).graceful_shutdown();
             }
-            () = kill.cancelled() => return,
+            () = &mut killed => break None,
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection broke off");
-        // A body that broke off must not look like one that ended; to an HTTP/1.0 visitor a plain close would.
-        if let Some(parts) = http.into_parts() {
-            parts.io.inner().get_ref().reset();
+    let breaks = match ended {
+        Some(Ok(())) => false,
+        Some(Err(error)) => {
+            tracing::debug!(%peer, %error, "a connection broke off");
+            // Between two requests nothing is cut short by a plain close.
+            !error.is_timeout() && !error.is_parse()
         }
+        None => true,
+    };
+    // A body that broke off must not look like one that ended; to an HTTP/1.0 visitor a plain close would.
+    if breaks && let Some(parts) = http.into_parts() {
+        parts.io.inner().get_ref().reset();
     }
 }
 
