@@ -52,6 +52,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         target: PathAndQuery::from_static("/a%2Fb?"),
         headers: headers(&[("x-a", b"1"), ("x-a", b"\xff")]),
         visitor: Some("192.0.2.1:4711".into()),
+        notes: Default::default(),
         body: Bytes::from_static(b"hi"),
         end: true,
     };

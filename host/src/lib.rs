@@ -16,6 +16,7 @@ pub mod wire;
 pub mod exchange;
 
 pub mod bus;
+pub mod plugin;
 pub mod session;
 
 pub mod client;

@@ -101,7 +101,13 @@ pub(crate) fn request(tunnel: TunnelName) -> Request {
             headers: HeaderMap::new(),
         },
         body: Body::full("whole"),
-        context: Context { exchange: ExchangeId(1), tunnel, visitor: None, interim: None },
+        context: Context {
+            exchange: ExchangeId(1),
+            tunnel,
+            visitor: None,
+            notes: Default::default(),
+            interim: None,
+        },
     }
 }
 

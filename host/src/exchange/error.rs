@@ -40,6 +40,8 @@ pub enum ErrorKind {
     RefusedByPlugin,
     /// A plugin failed, and its policy is to deny.
     PluginFailed,
+    /// A plugin has more to do than it may.
+    PluginBusy,
     /// The other side of the session broke the tunnel protocol.
     PeerBrokeProtocol,
     /// The request's body is over the limit (bytes).
@@ -78,6 +80,7 @@ impl ErrorKind {
             Self::OriginFailed => "origin-failed",
             Self::RefusedByPlugin => "refused-by-plugin",
             Self::PluginFailed => "plugin-failed",
+            Self::PluginBusy => "plugin-busy",
             Self::PeerBrokeProtocol => "protocol-broken",
             Self::RequestTooLarge { .. } => "request-too-large",
             Self::ResponseTooLarge { .. } => "response-too-large",
@@ -95,7 +98,7 @@ impl ErrorKind {
                 Blame::Visitor
             }
             Self::TooManyRequests { .. } | Self::RefusedByPlugin => Blame::Visitor,
-            Self::PluginFailed | Self::TooManyExchanges | Self::Draining => Blame::Proxy,
+            Self::PluginFailed | Self::PluginBusy | Self::TooManyExchanges | Self::Draining => Blame::Proxy,
             Self::Offline | Self::TunnelGone | Self::PeerBrokeProtocol => Blame::Client,
             Self::TimedOut | Self::OriginUnreachable | Self::OriginFailed | Self::ResponseTooLarge { .. } => {
                 Blame::Origin

@@ -183,6 +183,17 @@ fn is_reserved(name: &HeaderName) -> bool {
     name.len() > 6 && name.starts_with(b"tunnel") && matches!(name[6], b'-' | b'_')
 }
 
+/// Whether a plugin may set a header, or take it off: what belongs to one hop, frames the message, routes it or is ours is
+/// not a plugin's to change.
+pub fn is_for_plugins(name: &HeaderName) -> bool {
+    passes_request(name)
+        && passes_response(name)
+        && !is_framing(name)
+        && !is_handshake(name)
+        && *name != header::HOST
+        && *name != header::EXPECT
+}
+
 /// What each hop of a WebSocket negotiates for itself (RFC 6455 section 4).
 fn is_handshake(name: &HeaderName) -> bool {
     matches!(

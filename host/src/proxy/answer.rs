@@ -73,7 +73,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::PluginFailed
         | ErrorKind::PeerBrokeProtocol
         | ErrorKind::ResponseTooLarge { .. } => StatusCode::BAD_GATEWAY,
-        ErrorKind::Offline | ErrorKind::TooManyExchanges | ErrorKind::Draining => {
+        ErrorKind::Offline | ErrorKind::TooManyExchanges | ErrorKind::PluginBusy | ErrorKind::Draining => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -85,7 +85,9 @@ fn retry_after(kind: ErrorKind) -> Option<Duration> {
         ErrorKind::TooManyRequests { retry_after } => Some(retry_after),
         // A client that only lost its connection is back within a few seconds.
         ErrorKind::Offline => Some(Duration::from_secs(5)),
-        ErrorKind::TooManyExchanges | ErrorKind::Draining => Some(Duration::from_secs(1)),
+        ErrorKind::TooManyExchanges | ErrorKind::PluginBusy | ErrorKind::Draining => {
+            Some(Duration::from_secs(1))
+        }
         _ => None,
     }
 }
@@ -101,6 +103,7 @@ fn title(kind: ErrorKind) -> &'static str {
         ErrorKind::OriginUnreachable => "The service isn't running",
         ErrorKind::OriginFailed => "The service failed to answer",
         ErrorKind::PluginFailed => "A plugin failed",
+        ErrorKind::PluginBusy => "A plugin is busy",
         ErrorKind::PeerBrokeProtocol => "The client of this tunnel failed",
         ErrorKind::RequestTooLarge { .. } => "The request is too large",
         ErrorKind::ResponseTooLarge { .. } => "The response is too large",
@@ -141,7 +144,7 @@ fn hint(kind: ErrorKind) -> &'static str {
         ErrorKind::TooManyRequests { .. } => {
             "Wait for as long as Retry-After says, or ask the proxy's operator to raise the rate."
         }
-        ErrorKind::TooManyExchanges => "Try again in a moment.",
+        ErrorKind::TooManyExchanges | ErrorKind::PluginBusy => "Try again in a moment.",
         ErrorKind::Draining => "Try again in a moment.",
     }
 }

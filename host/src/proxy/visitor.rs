@@ -167,7 +167,13 @@ fn build(
             headers: parts.headers,
         },
         body,
-        context: Context { exchange, tunnel: name, visitor: Some(visitor.address), interim: None },
+        context: Context {
+            exchange,
+            tunnel: name,
+            visitor: Some(visitor.address),
+            notes: Default::default(),
+            interim: None,
+        },
     }
 }
 

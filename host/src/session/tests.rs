@@ -81,7 +81,13 @@ fn get(body: Body) -> Request {
             headers: HeaderMap::from_iter([(http::header::ACCEPT, "*/*".parse().unwrap())]),
         },
         body,
-        context: Context { exchange: ExchangeId(7), tunnel: name(), visitor: None, interim: None },
+        context: Context {
+            exchange: ExchangeId(7),
+            tunnel: name(),
+            visitor: None,
+            notes: Default::default(),
+            interim: None,
+        },
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) fn start_of(head: RequestHead, context: &Context, body: Bytes, end: b
         target: head.target,
         headers: head.headers,
         visitor: context.visitor.map(|address| address.to_string()),
+        notes: context.notes.clone(),
         body,
         end,
     }
@@ -45,7 +46,8 @@ pub(super) fn head_of(start: RequestStart, kind: RequestKind) -> (RequestHead, B
 /// What the client knows of an exchange.
 pub(super) fn context_of(start: &RequestStart, tunnel: TunnelName) -> Context {
     let visitor = start.visitor.as_deref().and_then(|address| address.parse().ok());
-    Context { exchange: ExchangeId(start.exchange), tunnel, visitor, interim: None }
+    let notes = start.notes.clone();
+    Context { exchange: ExchangeId(start.exchange), tunnel, visitor, notes, interim: None }
 }
 
 /// The code and the sentence by which a failure travels.
@@ -58,6 +60,8 @@ pub(super) fn cancel_of(error: &ForwardError) -> (CancelCode, String) {
         ErrorKind::RequestTooLarge { .. } => CancelCode::RequestTooLarge,
         ErrorKind::ResponseTooLarge { .. } => CancelCode::ResponseTooLarge,
         ErrorKind::RefusedByPlugin => CancelCode::Refused,
+        ErrorKind::PluginFailed => CancelCode::PluginFailed,
+        ErrorKind::PluginBusy => CancelCode::PluginBusy,
         ErrorKind::TooManyExchanges | ErrorKind::TooManyRequests { .. } => CancelCode::TooManyExchanges,
         ErrorKind::Draining => CancelCode::Draining,
         ErrorKind::PeerBrokeProtocol => CancelCode::ProtocolBroken,
@@ -88,6 +92,8 @@ pub(super) fn error_of(code: CancelCode, detail: &str) -> ForwardError {
         CancelCode::ProtocolBroken => {
             (ErrorKind::PeerBrokeProtocol, "the exchange broke the tunnel's protocol")
         }
+        CancelCode::PluginFailed => (ErrorKind::PluginFailed, "a plugin at the client failed"),
+        CancelCode::PluginBusy => (ErrorKind::PluginBusy, "a plugin at the client has too much to do"),
         CancelCode::Failed => (ErrorKind::OriginFailed, "the client failed to answer"),
     };
     let detail = cut(detail);

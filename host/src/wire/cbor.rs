@@ -7,7 +7,10 @@ use bytes::Bytes;
 use ciborium_ll::{Decoder, Encoder, Header, simple};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::error::DecodeError;
+use super::{
+    error::DecodeError,
+    notes::{self, Notes},
+};
 
 /// How deep an unknown value may nest; skipping it is a recursion, and the stack is not endless.
 const MAX_DEPTH: u8 = 16;
@@ -57,6 +60,16 @@ impl Writer {
         for (name, value) in headers {
             self.push_text(name.as_str().as_bytes());
             self.push_bytes(value.as_bytes());
+        }
+    }
+
+    /// Notes, as a flat array of names and values.
+    pub(super) fn notes(&mut self, key: u64, notes: &Notes) {
+        self.key(key);
+        self.push(Header::Array(Some(notes.len() * 2)));
+        for (name, value) in notes.iter() {
+            self.push_text(name.as_bytes());
+            self.push_text(value.as_bytes());
         }
     }
 
@@ -173,6 +186,23 @@ impl Reader {
             headers.append(name, value);
         }
         Ok(headers)
+    }
+
+    /// A flat array of names and values of notes, within their bounds.
+    pub(super) fn notes(&mut self) -> Result<Notes, DecodeError> {
+        let at = self.at;
+        let wrong = DecodeError::WrongType { at, wanted: "an array of names and values of notes" };
+        let items = match self.pull()? {
+            Header::Array(Some(items)) if items % 2 == 0 && items / 2 <= notes::MAX_NOTES => items,
+            _ => return Err(wrong),
+        };
+        let mut read = Notes::default();
+        for _ in 0..items / 2 {
+            let name = self.string(notes::MAX_NAME)?;
+            let value = self.string(notes::MAX_VALUE)?;
+            read.set(name, value).map_err(|_| wrong.clone())?;
+        }
+        Ok(read)
     }
 
     /// Passes over one item of any kind.

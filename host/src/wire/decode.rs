@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    MAX_PART, MAX_TEXT, TunnelName,
+    MAX_PART, MAX_TEXT, Notes, TunnelName,
     cbor::Reader,
     error::DecodeError,
     message::{
@@ -97,12 +97,13 @@ struct Fields {
     max_exchanges: u64,
     refusal: Option<String>,
     retry: bool,
+    notes: Notes,
 }
 
 impl Fields {
     fn read(&mut self, reader: &mut Reader, limits: &Limits) -> Result<(), DecodeError> {
         let key = reader.number()?;
-        if key > key::RETRY {
+        if key > key::NOTES {
             return reader.skip();
         }
         if key == key::KIND || self.seen & (1 << key) != 0 {
@@ -137,6 +138,7 @@ impl Fields {
             key::MAX_WEBSOCKET_MESSAGE => self.max_websocket_message = reader.number()?,
             key::MAX_EXCHANGES => self.max_exchanges = reader.number()?,
             key::REFUSAL => self.refusal = Some(reader.string(MAX_TEXT)?),
+            key::NOTES => self.notes = reader.notes()?,
             key::RETRY => self.retry = reader.flag()?,
             _ => unreachable!("the keys up to RETRY are all named above"),
         }
@@ -201,6 +203,7 @@ impl Fields {
             target,
             headers: self.headers,
             visitor: self.visitor,
+            notes: self.notes,
             body: self.data,
             end: self.end,
         })

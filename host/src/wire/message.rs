@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
-use super::TunnelName;
+use super::{Notes, TunnelName};
 
 /// Names an exchange within one session; never reused in it.
 pub type ExchangeNumber = u64;
@@ -124,6 +124,8 @@ pub struct RequestStart {
     pub headers: HeaderMap,
     /// The visitor's address and port, if known.
     pub visitor: Option<String>,
+    /// What plugins at the proxy left for those at the client.
+    pub notes: Notes,
     /// The body or its first piece.
     pub body: Bytes,
     /// Whether this is the whole body.
@@ -199,7 +201,7 @@ pub enum CancelCode {
     RequestTooLarge = 4,
     /// The response's body is over a limit.
     ResponseTooLarge = 5,
-    /// A plugin refused or failed.
+    /// A plugin refused.
     Refused = 6,
     /// As many exchanges as allowed are open.
     TooManyExchanges = 7,
@@ -209,11 +211,15 @@ pub enum CancelCode {
     ProtocolBroken = 9,
     /// Anything else; the sender's log knows.
     Failed = 10,
+    /// A plugin failed, and its policy is to deny.
+    PluginFailed = 11,
+    /// A plugin has more to do than it may.
+    PluginBusy = 12,
 }
 
 impl CancelCode {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Gone,
         Self::TimedOut,
         Self::OriginUnreachable,
@@ -225,6 +231,8 @@ impl CancelCode {
         Self::Draining,
         Self::ProtocolBroken,
         Self::Failed,
+        Self::PluginFailed,
+        Self::PluginBusy,
     ];
 
     /// The code of a number. One that this version doesn't know counts as [`Failed`](Self::Failed).
@@ -278,4 +286,5 @@ pub(super) mod key {
     pub(crate) const MAX_EXCHANGES: u64 = 18;
     pub(crate) const REFUSAL: u64 = 19;
     pub(crate) const RETRY: u64 = 20;
+    pub(crate) const NOTES: u64 = 21;
 }

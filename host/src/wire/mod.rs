@@ -9,6 +9,7 @@ mod encode;
 mod error;
 pub mod message;
 pub mod name;
+pub mod notes;
 pub mod registration;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub use decode::{Decoded, Limits};
 pub use error::DecodeError;
 pub use message::Message;
 pub use name::TunnelName;
+pub use notes::Notes;
 
 /// The WebSocket subprotocol of this dialect.
 pub const SUBPROTOCOL: &str = "tunnel.v2.cbor";

@@ -41,6 +41,16 @@ fn data() -> impl Strategy<Value = Bytes> {
     prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from)
 }
 
+fn notes() -> impl Strategy<Value = Notes> {
+    prop::collection::vec(("[a-z]{1,8}", "\\PC{0,40}"), 0..4).prop_map(|pairs| {
+        let mut notes = Notes::default();
+        for (name, value) in pairs {
+            notes.set(name, value).unwrap();
+        }
+        notes
+    })
+}
+
 prop_compose! {
     fn request()(
         (id, exchange, secure, end) in (1..u64::MAX, any::<u64>(), any::<bool>(), any::<bool>()),
@@ -49,10 +59,11 @@ prop_compose! {
         authority in "[a-z0-9.-]{0,30}(:[0-9]{1,5})?",
         visitor in prop::option::of("[0-9.:]{1,20}"),
         headers in headers(),
+        notes in notes(),
         body in data(),
     ) -> RequestStart {
         RequestStart {
-            id, exchange, secure, end, authority, headers, visitor, body,
+            id, exchange, secure, end, authority, headers, visitor, notes, body,
             method: Method::from_bytes(method.as_bytes()).unwrap(),
             target: PathAndQuery::try_from(target).unwrap(),
         }

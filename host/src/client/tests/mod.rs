@@ -101,7 +101,13 @@ pub(super) fn websocket_request(target: &str) -> Request {
 
 pub(super) fn context(interim: Option<Interim>) -> Context {
     let tunnel = "a".repeat(51) + "a";
-    Context { exchange: ExchangeId(7), tunnel: tunnel.parse().unwrap(), visitor: None, interim }
+    Context {
+        exchange: ExchangeId(7),
+        tunnel: tunnel.parse().unwrap(),
+        visitor: None,
+        notes: Default::default(),
+        interim,
+    }
 }
 
 /// A body that is sent from the test, and fails when told to.

@@ -233,6 +233,7 @@ fn a_late_100_is_not_sent() {
         method: Method::POST,
         secure: false,
         authority: "x".into(),
+        notes: Default::default(),
         target: PathAndQuery::from_static("/"),
         headers: HeaderMap::new(),
         visitor: None,

@@ -1,0 +1,33 @@
+//! Plugins: WebAssembly components that see every exchange on its way, and decide what passes.
+//!
+//! Owns the engine, the guests with their limits, what the host lends them, and the stage of the pipeline that asks
+//! them ([`Chain`]). Must not know that there is a tunnel, who called, or where files lie: it is given bytes.
+//!
+//! A component becomes a [`Plugin`] by [`Host::load`]: told apart from what it isn't (`artefact`), compiled or found in
+//! the cache (`engine`), its imports held against its grants (`load`), and tried once. A [`Chain`] takes each exchange
+//! through its plugins, first to last on the way in and last to first on the way back, and applies a verdict only when
+//! the hook returned well and everything in it is allowed (`edit`). Instances are pooled (`pool`); what fails is
+//! thrown away, and counted (`breaker`).
+
+mod artefact;
+mod bindings;
+mod body;
+mod breaker;
+mod capability;
+mod chain;
+pub mod config;
+mod edit;
+mod engine;
+pub mod error;
+mod guest;
+mod hand;
+mod load;
+mod pool;
+mod state;
+mod visit;
+
+pub use chain::Chain;
+pub use config::{Config, Grant, Isolation, Limits, OnFailure, Role};
+pub use engine::{Host, Options};
+pub use error::LoadError;
+pub use load::{Hooks, Plugin};
