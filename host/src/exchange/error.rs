@@ -47,6 +47,8 @@ pub enum ErrorKind {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The request's head is over one of its limits.
+    RequestHeadTooLarge,
     /// The response's body is over the limit (bytes).
     ResponseTooLarge {
         /// Bytes allowed.
@@ -80,6 +82,7 @@ impl ErrorKind {
             Self::PluginFailed => "plugin-failed",
             Self::PeerBrokeProtocol => "protocol-broken",
             Self::RequestTooLarge { .. } => "request-too-large",
+            Self::RequestHeadTooLarge => "request-head-too-large",
             Self::ResponseTooLarge { .. } => "response-too-large",
             Self::TooManyRequests { .. } => "too-many-requests",
             Self::TooManyExchanges => "too-many-exchanges",
@@ -94,7 +97,9 @@ impl ErrorKind {
             Self::BadRequest | Self::NoSuchTunnel | Self::RequestTooLarge { .. } | Self::Cancelled => {
                 Blame::Visitor
             }
-            Self::TooManyRequests { .. } | Self::RefusedByPlugin => Blame::Visitor,
+            Self::TooManyRequests { .. } | Self::RefusedByPlugin | Self::RequestHeadTooLarge => {
+                Blame::Visitor
+            }
             Self::PluginFailed | Self::TooManyExchanges | Self::Draining => Blame::Proxy,
             Self::Offline | Self::TunnelGone | Self::PeerBrokeProtocol => Blame::Client,
             Self::TimedOut | Self::OriginUnreachable | Self::OriginFailed | Self::ResponseTooLarge { .. } => {
