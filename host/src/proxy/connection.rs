@@ -5,7 +5,7 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::StatusCode;
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use super::{
     Limits, Shared,
     interim::{InterimIo, Interims},
     linger::{Lingering, Unread},
-    unreadable, visitor,
+    unreadable, upgrade, visitor,
 };
 
 /// Pause after a failed accept: out of file descriptors, it fails until some connection ends.
@@ -91,14 +91,17 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
     let service = service_fn(move |request| {
         let connection = connection.clone();
         let turn = connection.interims.turn();
+        let upgrade = request.extensions().get::<OnUpgrade>().cloned();
         async move {
-            let response = visitor::answer(connection, request).await;
-            Ok::<_, Infallible>(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let response = visitor::answer(connection.clone(), request).await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 turn.for_ever();
-                response
-            } else {
-                response.map(|body| body.during(turn))
-            })
+                return Ok::<_, Infallible>(response);
+            }
+            if let Some(upgrade) = upgrade {
+                connection.shared.visitors.spawn(upgrade::refused(upgrade));
+            }
+            Ok(response.map(|body| body.during(turn)))
         }
     });
     let mut http = builder.serve_connection(TokioIo::new(io), service).with_upgrades();

@@ -41,6 +41,9 @@ pub(super) async fn answer(
     let exchange = connection.shared.ids.next();
     let form = Form::of(request.headers());
     let head_only = request.method() == Method::HEAD;
+    // From here on: whoever answers without having read the body has to say so.
+    let unread = connection.unread.clone();
+    let request = request.map(|inner| VisitorBody { inner, ended: false, unread });
     let answered = dispatch(&connection, exchange, form, request).await;
     let short = match answered {
         Ok(response) => return response,
@@ -66,7 +69,7 @@ async fn dispatch(
     connection: &Arc<Connection>,
     exchange: ExchangeId,
     form: Form,
-    request: http::Request<Incoming>,
+    request: http::Request<VisitorBody>,
 ) -> Result<http::Response<Outgoing>, Failure> {
     let shared = &connection.shared;
     let (method, uri) = (request.method(), request.uri());
@@ -102,7 +105,7 @@ async fn forward(
     connection: &Connection,
     exchange: ExchangeId,
     form: Form,
-    mut request: http::Request<Incoming>,
+    mut request: http::Request<VisitorBody>,
     destination: Destination,
 ) -> Result<http::Response<Outgoing>, Failure> {
     let open = OpenExchange::new(connection.shared.clone());
@@ -137,7 +140,7 @@ fn refuse(reason: BadOffer, exchange: ExchangeId, form: Form) -> Failure {
 fn build(
     connection: &Connection,
     exchange: ExchangeId,
-    request: http::Request<Incoming>,
+    request: http::Request<VisitorBody>,
     destination: Destination,
     websocket: bool,
 ) -> Request {
@@ -152,11 +155,7 @@ fn build(
     };
     let visitor = hygiene::request(&mut parts.headers, kind, &arrival);
     // Nobody may look into the body before the far end asks for it: hyper sends `100 Continue` on the first look.
-    let body = if body.is_end_stream() {
-        Body::empty()
-    } else {
-        Body::stream(VisitorBody { inner: body, ended: false, unread: connection.unread.clone() })
-    };
+    let body = if body.is_end_stream() { Body::empty() } else { Body::stream(body) };
     Request {
         head: RequestHead {
             kind,
@@ -198,7 +197,7 @@ fn without_body(mut response: http::Response<Body>, head_only: bool) -> http::Re
     response
 }
 
-/// A visitor's request body.
+/// A visitor's request body, which tells the connection when it is dropped before its end.
 struct VisitorBody {
     inner: Incoming,
     ended: bool,
