@@ -24,6 +24,8 @@ pub enum Blame {
 pub enum ErrorKind {
     /// The request itself can't be served as sent.
     BadRequest,
+    /// The request's body has a transfer coding other than chunked.
+    UnknownCoding,
     /// Nobody ever registered this name here.
     NoSuchTunnel,
     /// The name is known, but no session is up.
@@ -72,6 +74,7 @@ impl ErrorKind {
     pub fn code(self) -> &'static str {
         match self {
             Self::BadRequest => "bad-request",
+            Self::UnknownCoding => "unknown-transfer-coding",
             Self::NoSuchTunnel => "no-such-tunnel",
             Self::Offline => "tunnel-offline",
             Self::TunnelGone => "tunnel-gone",
@@ -97,9 +100,10 @@ impl ErrorKind {
             Self::BadRequest | Self::NoSuchTunnel | Self::RequestTooLarge { .. } | Self::Cancelled => {
                 Blame::Visitor
             }
-            Self::TooManyRequests { .. } | Self::RefusedByPlugin | Self::RequestHeadTooLarge => {
-                Blame::Visitor
-            }
+            Self::TooManyRequests { .. }
+            | Self::RefusedByPlugin
+            | Self::RequestHeadTooLarge
+            | Self::UnknownCoding => Blame::Visitor,
             Self::PluginFailed | Self::TooManyExchanges | Self::Draining => Blame::Proxy,
             Self::Offline | Self::TunnelGone | Self::PeerBrokeProtocol => Blame::Client,
             Self::TimedOut | Self::OriginUnreachable | Self::OriginFailed | Self::ResponseTooLarge { .. } => {

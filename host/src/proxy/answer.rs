@@ -82,6 +82,8 @@ pub(crate) fn unreadable(status: StatusCode, exchange: ExchangeId) -> http::Resp
 fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::BadRequest | ErrorKind::Cancelled => StatusCode::BAD_REQUEST,
+        // RFC 9112 section 6.1.
+        ErrorKind::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::RefusedByPlugin => StatusCode::FORBIDDEN,
         ErrorKind::NoSuchTunnel => StatusCode::NOT_FOUND,
         ErrorKind::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -112,7 +114,9 @@ fn retry_after(kind: ErrorKind) -> Option<Duration> {
 
 fn title(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::BadRequest | ErrorKind::Cancelled => "This request can't be served",
+        ErrorKind::BadRequest | ErrorKind::UnknownCoding | ErrorKind::Cancelled => {
+            "This request can't be served"
+        }
         ErrorKind::RefusedByPlugin => "This request was refused",
         ErrorKind::NoSuchTunnel => "There is no such tunnel",
         ErrorKind::Offline => "The service is offline",
@@ -134,6 +138,9 @@ fn title(kind: ErrorKind) -> &'static str {
 fn hint(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::BadRequest | ErrorKind::Cancelled => "Correct the request and send it again.",
+        ErrorKind::UnknownCoding => {
+            "Send the body as it is or in chunks; what is compressed is announced in Content-Encoding."
+        }
         ErrorKind::RefusedByPlugin => "Ask whoever publishes this service what it lets pass.",
         ErrorKind::NoSuchTunnel => {
             "Check the address. If the service is yours, start its client and use the URL that it prints."

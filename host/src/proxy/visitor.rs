@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Version, uri::PathAndQuery};
+use http::{HeaderMap, Method, Version, header, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tracing::Instrument;
@@ -75,6 +75,11 @@ async fn dispatch(
     let (method, uri) = (request.method(), request.uri());
     let target = route::target(method, request.version(), uri, request.headers())
         .map_err(|reason| Failure::Answered(answer::bad_target(reason, exchange, form).into()))?;
+    if !in_chunks_at_most(request.headers()) {
+        let detail =
+            "the request's body has a transfer coding that this proxy doesn't know; it knows chunked only";
+        return Err(ForwardError::new(ErrorKind::UnknownCoding, detail).into());
+    }
     let own = |response| Err(Failure::Answered(Box::new(response)));
     match shared.names.route(&target) {
         Route::Tunnel { name, target: path } => {
@@ -87,6 +92,13 @@ async fn dispatch(
         Route::NotAName => Err(no_such("this address doesn't contain the name of a tunnel")),
         Route::UnknownHost => Err(no_such("this proxy doesn't serve the host that the request names")),
     }
+}
+
+/// RFC 9112 section 6.1: a recipient answers 501 to codings that it doesn't know. Hyper sees to it that chunked is the
+/// last, and takes it off; anything below it would go to the origin without its name.
+fn in_chunks_at_most(headers: &HeaderMap) -> bool {
+    let mut codings = hygiene::tokens(headers, &header::TRANSFER_ENCODING);
+    codings.next().is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
 }
 
 fn no_such(detail: &'static str) -> Failure {
@@ -190,7 +202,7 @@ fn finish(
 fn without_body(mut response: http::Response<Body>, head_only: bool) -> http::Response<Body> {
     if head_only {
         if let Some(length) = response.body().size_hint().exact() {
-            response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         }
         *response.body_mut() = Body::empty();
     }

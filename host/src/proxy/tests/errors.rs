@@ -192,6 +192,29 @@ async fn responses_that_cannot_be_sent_are_502() {
     assert_eq!(visitor.response().await.1, b"ok");
 }
 
+/// RFC 9112 section 6.1. The origin would take compressed bytes for what they are not.
+#[tokio::test]
+async fn transfer_codings_beside_chunked_are_501() {
+    let node = Node::with(config(), echo_body).await;
+    let body = "3\r\nabc\r\n0\r\n\r\n";
+    for codings in ["gzip, chunked", "gzip\r\nTransfer-Encoding: chunked", "chunked, chunked", "x , Chunked"]
+    {
+        let mut visitor = node.connect().await;
+        let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: {codings}\r\n\r\n", host());
+        visitor.send(head + body).await;
+        let (head, body) = visitor.response().await;
+        assert!(head.starts_with("HTTP/1.1 501 "), "{codings} {head}");
+        assert_eq!(header(&head, "tunnel-error"), Some("unknown-transfer-coding"));
+        assert!(String::from_utf8(body).unwrap().contains("chunked only"));
+    }
+    for coding in ["chunked", "Chunked", ", chunked"] {
+        let mut visitor = node.connect().await;
+        let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: {coding}\r\n\r\n", host());
+        visitor.send(head + body).await;
+        assert_eq!(visitor.response().await.1, b"abc", "{coding}");
+    }
+}
+
 #[tokio::test]
 async fn a_malformed_chunk_is_the_visitors_fault() {
     let node = Node::with(config(), echo_body).await;
