@@ -4,6 +4,7 @@ mod backoff;
 pub mod config;
 mod connect;
 mod dial;
+mod kept;
 pub mod key;
 mod origin;
 mod origin_body;
