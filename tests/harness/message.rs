@@ -125,7 +125,7 @@ pub(crate) struct Broken {
 }
 
 pub(super) fn parse_fields(section: &[u8]) -> io::Result<Fields> {
-    let mut fields = [httparse::EMPTY_HEADER; 256];
+    let mut fields = [httparse::EMPTY_HEADER; 2048];
     match httparse::parse_headers(section, &mut fields) {
         Ok(httparse::Status::Complete((_, fields))) => {
             Ok(fields.iter().map(|field| (field.name.to_owned(), field.value.to_vec())).collect())

@@ -40,6 +40,8 @@ pub enum Event {
         reason: String,
         /// When the next attempt follows.
         retry_in: Duration,
+        /// There is no program at the proxy's address.
+        nobody_listens: bool,
     },
     /// A lost session is up again.
     Reconnected {

@@ -67,6 +67,7 @@ impl Origin {
             .pool_idle_timeout(IDLE)
             // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
             .http1_max_buf_size(wire::MAX_PART)
+            .http1_max_headers(wire::MAX_HEADERS)
             .http1_allow_obsolete_multiline_headers_in_responses(true);
         Self {
             client: builder.pool_max_idle_per_host(MAX_IDLE).build(connector.clone()),
@@ -210,6 +211,11 @@ impl Origin {
         }
         let url = &self.url;
         let detail = match error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>()) {
+            Some(cause) if cause.is_parse_too_large() => format!(
+                "the head of the answer of {url} is too large: over {} kB, or over {} header fields",
+                wire::MAX_PART / 1024,
+                wire::MAX_HEADERS
+            ),
             Some(cause) if cause.is_parse() => format!("{url} answered with something that is not HTTP"),
             Some(cause) if cause.is_incomplete_message() => {
                 format!("{url} closed the connection without an answer")

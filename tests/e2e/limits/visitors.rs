@@ -164,15 +164,23 @@ async fn a_session_takes_so_many_exchanges_and_no_more() {
 
 #[tokio::test]
 async fn an_origin_with_too_many_header_fields_is_blamed() {
-    let origin = Origin::start().await.answering(|request| match request.head.target() {
-        "/many" => {
-            let fields: String = (0..300).map(|number| format!("X-{number}: 1\r\n")).collect();
-            format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n").into_bytes()
-        }
-        _ => origin::ok("fine"),
+    let origin = Origin::start().await.answering(|request| {
+        let (count, length) = match request.head.target() {
+            "/some" => (1000, 1),
+            "/many" => (1100, 1),
+            "/long" => (1, 1_000_000),
+            _ => (0, 0),
+        };
+        let value = "x".repeat(length);
+        let fields: String = (0..count).map(|number| format!("X-{number}: {value}\r\n")).collect();
+        format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 4\r\n\r\nfine").into_bytes()
     });
     let tunnel = Tunnel::to(&origin.url()).await;
-    let reply = tunnel.get("/many").await;
-    assert_eq!((reply.status(), reply.error().as_deref()), (502, Some("origin-failed")), "{}", reply.text());
+    let some = tunnel.get("/some").await;
+    assert_eq!((some.status(), some.head.text("x-999").as_deref()), (200, Some("x")), "{}", some.text());
+    for path in ["/many", "/long"] {
+        let text = tunnel.get(path).await.explained(502, "origin-failed");
+        assert!(text.contains("too large: over 64 kB, or over 1024 header fields"), "{text}");
+    }
     assert_eq!(tunnel.get("/").await.text(), "fine");
 }
