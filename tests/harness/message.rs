@@ -104,6 +104,17 @@ impl Reply {
     pub(crate) fn error(&self) -> Option<String> {
         self.head.text("tunnel-error")
     }
+
+    /// Holds what every error answer of the proxy has, and gives its text: a status, a code, the request's id, a sentence.
+    #[track_caller]
+    pub(crate) fn explained(&self, status: u16, code: &str) -> String {
+        let text = self.text();
+        assert_eq!((self.status(), self.error().as_deref()), (status, Some(code)), "{text}");
+        let id = self.head.text("tunnel-request-id").expect("an error answer names its request");
+        assert!(!id.is_empty());
+        assert!(text.trim().len() > 20, "a sentence is missing: {text:?}");
+        text
+    }
 }
 
 /// A body that ended before it was whole.
@@ -114,7 +125,7 @@ pub(crate) struct Broken {
 }
 
 pub(super) fn parse_fields(section: &[u8]) -> io::Result<Fields> {
-    let mut fields = [httparse::EMPTY_HEADER; 256];
+    let mut fields = [httparse::EMPTY_HEADER; 2048];
     match httparse::parse_headers(section, &mut fields) {
         Ok(httparse::Status::Complete((_, fields))) => {
             Ok(fields.iter().map(|field| (field.name.to_owned(), field.value.to_vec())).collect())

@@ -54,9 +54,14 @@ impl Drop for Registration {
 /// As many sessions as allowed hold this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{limit} sessions hold this name already; end one of them, or ask the operator to raise max_sessions_per_name"
+    "this name is held by {} already; end one of them, or ask the operator to raise max_sessions_per_name",
+    sessions(*.limit)
 )]
 pub struct TooManySeats {
     /// Sessions allowed.
     pub limit: usize,
+}
+
+fn sessions(count: usize) -> String {
+    if count == 1 { "1 session".to_owned() } else { format!("{count} sessions") }
 }

@@ -13,7 +13,6 @@ use std::{
 };
 
 use http::{Uri, uri::Authority};
-use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -21,6 +20,7 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
+    client::TlsStream,
     rustls::{
         self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
         client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -28,11 +28,12 @@ use tokio_rustls::{
         pki_types::{CertificateDer, ServerName, UnixTime},
     },
 };
+use tokio_util::either::Either;
 
-use super::OriginConfig;
+use super::{OriginConfig, kept::Kept};
 
 /// A connection to the origin.
-pub(super) type Connection = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub(super) type Connection = TokioIo<Kept<Either<TcpStream, TlsStream<TcpStream>>>>;
 
 /// Why there is no connection, in a sentence that a visitor may read.
 #[derive(Debug, thiserror::Error)]
@@ -125,13 +126,15 @@ impl Connector {
 impl Target {
     async fn connect(&self) -> Result<Connection, ConnectError> {
         let connecting = async {
-            let tcp = TokioIo::new(self.tcp().await?);
-            let Some((connector, name)) = &self.tls else {
-                return Ok(MaybeHttpsStream::Http(tcp));
+            let tcp = self.tcp().await?;
+            let stream = match &self.tls {
+                None => Either::Left(tcp),
+                Some((connector, name)) => {
+                    let connecting = connector.connect(name.clone(), tcp);
+                    Either::Right(connecting.await.map_err(|error| self.tls_error(error))?)
+                }
             };
-            let connecting = connector.connect(name.clone(), TokioIo::new(tcp));
-            let tls = connecting.await.map_err(|error| self.tls_error(error))?;
-            Ok(MaybeHttpsStream::Https(TokioIo::new(tls)))
+            Ok(TokioIo::new(Kept::new(stream)))
         };
         let timed_out = || ConnectError::TimedOut { url: Arc::clone(&self.url) };
         timeout(self.connect_timeout, connecting).await.unwrap_or_else(|_| Err(timed_out()))

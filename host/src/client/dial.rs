@@ -1,12 +1,19 @@
 //! One attempt: connect to the proxy, register, and hand over the socket.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    io,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderValue, Uri, header::SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderValue, StatusCode, Uri, header::SEC_WEBSOCKET_PROTOCOL};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{self, pki_types::ServerName},
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{self, Message as Frame, client::IntoClientRequest},
@@ -42,6 +49,8 @@ pub(super) struct Dialer {
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
+    #[error("the proxy can't be reached at {0}: nothing listens there")]
+    NobodyListens(Uri),
     #[error("{0}")]
     Unreachable(String),
     #[error("{0} is no tunnel proxy, or another version: {1}")]
@@ -54,6 +63,11 @@ impl DialError {
     /// Whether trying again can't help.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Refused(refusal) if !refusal.retry)
+    }
+
+    /// Whether there is no program at the proxy's address.
+    pub(super) fn nobody_listens(&self) -> bool {
+        matches!(self, Self::NobodyListens(_))
     }
 }
 
@@ -125,12 +139,12 @@ impl Dialer {
         // Brackets belong to the URL, not to the address.
         let address = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((address, port)).await;
-        let stream = stream.map_err(|error| {
-            DialError::Unreachable(format!(
-                "the proxy can't be reached at {}: {}",
-                self.config.proxy,
-                plain(&error)
-            ))
+        let stream = stream.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => DialError::NobodyListens(self.config.proxy.clone()),
+            _ => DialError::Unreachable(format!(
+                "the proxy can't be reached at {}: {error}",
+                self.config.proxy
+            )),
         })?;
         tune(&stream);
         let stream = match &self.tls {
@@ -139,9 +153,7 @@ impl Dialer {
                 let name = ServerName::try_from(address.to_owned())
                     .map_err(|_| DialError::Unreachable(format!("{address} is no name for a certificate")))?;
                 let stream = tls.connect(name, stream).await;
-                Either::Right(stream.map_err(|error| {
-                    DialError::Unreachable(format!("no TLS with {}: {error}", self.config.proxy))
-                })?)
+                Either::Right(stream.map_err(|error| self.no_tls(&error))?)
             }
         };
         let mut request =
@@ -159,17 +171,39 @@ impl Dialer {
             return self.not_a_proxy(error.to_string());
         };
         let status = response.status();
+        let code = response.headers().get("tunnel-error");
+        if status == StatusCode::NOT_FOUND && code.is_some_and(|code| code == "no-such-tunnel") {
+            let url = &self.config.proxy;
+            return DialError::Unreachable(format!(
+                "the proxy at {url} goes by another name; dial it by its public URL, or start it with \
+                 --also-known-as {url}"
+            ));
+        }
         let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         // A proxy answers in plain words; a page is somebody else's.
         let text = text.lines().next().filter(|line| !line.starts_with('<')).unwrap_or_default();
         let answer: String = format!("{status}. {text}").trim_end_matches(". ").chars().take(200).collect();
-        if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return DialError::Unreachable(format!(
                 "the proxy at {} answered {status}. {text}",
                 self.config.proxy
             ));
         }
         self.not_a_proxy(format!("it answered {answer}"))
+    }
+
+    /// What answers in plain HTTP is as a rule a proxy without a web server in front, dialled with one letter too many.
+    fn no_tls(&self, error: &io::Error) -> DialError {
+        let url = &self.config.proxy;
+        let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        DialError::Unreachable(match (cause, url.authority()) {
+            (Some(rustls::Error::InvalidMessage(_)), Some(authority)) => {
+                format!(
+                    "what answers at {url} speaks no TLS; if it is a plain proxy, dial http://{authority}"
+                )
+            }
+            _ => format!("no TLS with {url}: {error}"),
+        })
     }
 
     fn not_a_proxy(&self, why: String) -> DialError {
@@ -184,14 +218,6 @@ fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(session::UNSENT_IN_KERNEL);
-}
-
-/// An error of the operating system in its own words, without its number.
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "nothing listens there".into(),
-        _ => error.to_string(),
-    }
 }
 
 async fn within<T>(step: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {

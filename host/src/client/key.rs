@@ -25,6 +25,9 @@ pub enum KeyError {
     /// There is no file.
     #[error("there is no key file {}; make one with: tunnel key new --key {}", .0.display(), .0.display())]
     Missing(PathBuf),
+    /// A folder where the file should be.
+    #[error("{} is a folder; name the key file in it, as in: --key {}", .0.display(), .0.join("key.pem").display())]
+    Folder(PathBuf),
     /// The file can't be read.
     #[error("can't read the key file {}: {source}", path.display())]
     Unreadable {
@@ -97,7 +100,12 @@ pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
     };
     let file = File::open(path).map_err(unreadable)?;
     // The open file is asked, not the path: the two could differ by the time of reading.
-    if exposed(&file.metadata().map_err(unreadable)?) {
+    let metadata = file.metadata().map_err(unreadable)?;
+    // First: the mode of a folder is as it should be, and says nothing.
+    if metadata.is_dir() {
+        return Err(KeyError::Folder(path.to_owned()));
+    }
+    if exposed(&metadata) {
         return Err(KeyError::Exposed(path.to_owned()));
     }
     let mut text = Vec::new();
@@ -111,6 +119,7 @@ pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
 /// The file is there already, or can't be written.
 pub fn create_new(path: &Path) -> Result<SigningKey, KeyError> {
     let unwritable = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists if path.is_dir() => KeyError::Folder(path.to_owned()),
         io::ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
         _ => KeyError::Unwritable { path: path.to_owned(), source },
     };

@@ -4,6 +4,7 @@ mod backoff;
 pub mod config;
 mod connect;
 mod dial;
+mod kept;
 pub mod key;
 mod origin;
 mod origin_body;
@@ -39,6 +40,8 @@ pub enum Event {
         reason: String,
         /// When the next attempt follows.
         retry_in: Duration,
+        /// There is no program at the proxy's address.
+        nobody_listens: bool,
     },
     /// A lost session is up again.
     Reconnected {

@@ -19,6 +19,7 @@ use hyper_util::{
 use super::{
     HostHeader, OriginConfig,
     connect::{ConnectError, Connector, OriginError},
+    kept,
     origin_body::{RequestBody, ResponseBody, Upload},
 };
 use crate::{
@@ -40,6 +41,8 @@ const MAX_IDLE: usize = 1024;
 /// Forwards exchanges to one origin, and never to another.
 pub struct Origin {
     client: Client<Connector, RequestBody>,
+    /// The same without a pool: each request opens a connection.
+    fresh: Client<Connector, RequestBody>,
     scheme: Scheme,
     authority: Authority,
     host_header: HostHeader,
@@ -58,16 +61,17 @@ impl Origin {
 
     fn with_connector(config: &OriginConfig, connector: Connector, max_websocket_message: usize) -> Self {
         let url = Arc::clone(connector.url());
-        let client = Client::builder(TokioExecutor::new())
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
             // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
             .http1_max_buf_size(wire::MAX_PART)
-            .http1_allow_obsolete_multiline_headers_in_responses(true)
-            .build(connector);
+            .http1_max_headers(wire::MAX_HEADERS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true);
         Self {
-            client,
+            client: builder.pool_max_idle_per_host(MAX_IDLE).build(connector.clone()),
+            fresh: builder.pool_max_idle_per_host(0).build(connector),
             scheme: config.scheme.clone(),
             authority: config.authority.clone(),
             host_header: config.host_header.clone(),
@@ -94,12 +98,25 @@ impl Origin {
     }
 
     /// Sends one request and waits for the head of its response.
+    ///
+    /// A safe one without a body is sent once more if its connection ended under it (RFC 9110 section 9.2.2, RFC 9112
+    /// section 9.3.1): a server that closes what it kept can't know that a request is on its way. Where the request
+    /// was never begun, the library sees to that itself, whatever the method.
     pub(super) async fn send(
         &self,
         request: http::Request<RequestBody>,
-        upload: &Upload,
+        upload: &Arc<Upload>,
     ) -> Result<http::Response<Incoming>, ForwardError> {
-        self.client.request(request).await.map_err(|error| {
+        let again = repeatable(&request);
+        let mut sent = self.client.request(request).await;
+        if let (Err(error), Some(again)) = (&sent, again)
+            && kept::closed_in_between(error)
+        {
+            tracing::debug!(url = %self.url, "the origin closed a connection that was kept; sending once more");
+            let body = RequestBody::new(Body::empty(), Arc::clone(upload));
+            sent = self.fresh.request(again.map(|()| body)).await;
+        }
+        sent.map_err(|error| {
             // The visitor going away shows as a broken request; the reason is the visitor's.
             upload.take_failure().unwrap_or_else(|| self.failed(error))
         })
@@ -194,6 +211,11 @@ impl Origin {
         }
         let url = &self.url;
         let detail = match error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>()) {
+            Some(cause) if cause.is_parse_too_large() => format!(
+                "the head of the answer of {url} is too large: over {} kB, or over {} header fields",
+                wire::MAX_PART / 1024,
+                wire::MAX_HEADERS
+            ),
             Some(cause) if cause.is_parse() => format!("{url} answered with something that is not HTTP"),
             Some(cause) if cause.is_incomplete_message() => {
                 format!("{url} closed the connection without an answer")
@@ -242,6 +264,21 @@ fn frame_body(headers: &mut HeaderMap, body: &Body) -> Result<(), ForwardError> 
         }
     }
     Ok(())
+}
+
+/// A copy of a request that may be sent twice: it changes nothing at the origin (RFC 9110 section 9.2.1), and is whole
+/// without a body.
+fn repeatable(request: &http::Request<RequestBody>) -> Option<http::Request<()>> {
+    if !request.method().is_safe() || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = http::Request::new(());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
 }
 
 pub(super) fn bad_request(detail: &'static str) -> ForwardError {

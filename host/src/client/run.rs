@@ -113,6 +113,7 @@ impl Lane {
             if let Some(old) = replaced.take() {
                 old.disconnect();
             }
+            let mut nobody_listens = false;
             let reason = match dialled {
                 Ok((socket, registered)) => {
                     let since = Instant::now();
@@ -135,11 +136,14 @@ impl Lane {
                     }
                 }
                 Err(error) if error.is_final() => return Err(Refused::Registration(error.to_string())),
-                Err(error) => error.to_string(),
+                Err(error) => {
+                    nobody_listens = error.nobody_listens();
+                    error.to_string()
+                }
             };
             let retry_in = backoff.wait(Instant::now().into_std(), rand::random());
             if self.up.load(Ordering::Relaxed) == 0 {
-                (self.config.report)(Event::Disconnected { reason, retry_in });
+                (self.config.report)(Event::Disconnected { reason, retry_in, nobody_listens });
             } else {
                 tracing::info!(reason, ?retry_in, "one of several sessions is away");
             }

@@ -24,6 +24,8 @@ pub enum Blame {
 pub enum ErrorKind {
     /// The request itself can't be served as sent.
     BadRequest,
+    /// The request's body has a transfer coding other than chunked.
+    UnknownCoding,
     /// Nobody ever registered this name here.
     NoSuchTunnel,
     /// The name is known, but no session is up.
@@ -49,6 +51,8 @@ pub enum ErrorKind {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The request's head is over one of its limits.
+    RequestHeadTooLarge,
     /// The response's body is over the limit (bytes).
     ResponseTooLarge {
         /// Bytes allowed.
@@ -72,6 +76,7 @@ impl ErrorKind {
     pub fn code(self) -> &'static str {
         match self {
             Self::BadRequest => "bad-request",
+            Self::UnknownCoding => "unknown-transfer-coding",
             Self::NoSuchTunnel => "no-such-tunnel",
             Self::Offline => "tunnel-offline",
             Self::TunnelGone => "tunnel-gone",
@@ -83,6 +88,7 @@ impl ErrorKind {
             Self::PluginBusy => "plugin-busy",
             Self::PeerBrokeProtocol => "protocol-broken",
             Self::RequestTooLarge { .. } => "request-too-large",
+            Self::RequestHeadTooLarge => "request-head-too-large",
             Self::ResponseTooLarge { .. } => "response-too-large",
             Self::TooManyRequests { .. } => "too-many-requests",
             Self::TooManyExchanges => "too-many-exchanges",
@@ -97,7 +103,10 @@ impl ErrorKind {
             Self::BadRequest | Self::NoSuchTunnel | Self::RequestTooLarge { .. } | Self::Cancelled => {
                 Blame::Visitor
             }
-            Self::TooManyRequests { .. } | Self::RefusedByPlugin => Blame::Visitor,
+            Self::TooManyRequests { .. }
+            | Self::RefusedByPlugin
+            | Self::RequestHeadTooLarge
+            | Self::UnknownCoding => Blame::Visitor,
             Self::PluginFailed | Self::PluginBusy | Self::TooManyExchanges | Self::Draining => Blame::Proxy,
             Self::Offline | Self::TunnelGone | Self::PeerBrokeProtocol => Blame::Client,
             Self::TimedOut | Self::OriginUnreachable | Self::OriginFailed | Self::ResponseTooLarge { .. } => {

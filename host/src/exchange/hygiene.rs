@@ -41,33 +41,42 @@ pub struct Visitor {
 }
 
 /// Makes a visitor's request headers fit to be forwarded: takes off `Host`, hop-by-hop headers (RFC 9110
-/// section 7.6.1), our reserved prefix and, unless the peer is trusted, every claim about forwarding; then sets
-/// `X-Forwarded-For`, `-Host`, `-Proto` and `Forwarded` (RFC 7239).
+/// section 7.6.1), our reserved prefix and every claim about forwarding; then sets `X-Forwarded-For`, `-Host`,
+/// `-Proto` and `Forwarded` (RFC 7239) to what was established here.
+///
+/// A trusted peer, such as a web server in front, is asked before its claims come off. It may well pass on what a
+/// visitor made up, so its word is taken for two things only, and only where it must have written them itself:
+///
+/// - `X-Forwarded-For`, from the right to the first address that isn't a trusted proxy's. A server in front appends
+///   to this list, or sets it; what stands further left is the visitor's own invention, and goes.
+/// - `X-Forwarded-Proto`, its last value. Nothing else can show how the visitor came; a server in front that doesn't
+///   set it lets visitors choose between `http` and `https`.
+///
+/// What is not asked is not believed: the host is the one by which the request was routed, never `X-Forwarded-Host`
+/// (else a visitor chooses the links that a service writes into mails that reset passwords); `Forwarded` is made
+/// anew from the addresses above; `X-Real-IP` and the rest of the family (`-Port`, `-Prefix`, ...), which nothing
+/// here can check, go.
 ///
 /// The order of names, and of the values of one name, stays.
 pub fn request(headers: &mut HeaderMap, kind: RequestKind, arrival: &Arrival<'_>) -> Visitor {
     let trusted = is_trusted(arrival.trusted, arrival.peer.ip());
     let trailers = wants_trailers(headers);
     let named = Named::of(headers);
+    // Before anything comes off: `Connection: X-Forwarded-For`, passed on from a visitor, would make them the peer.
+    let way = if trusted { Way::believed(headers, arrival) } else { Way::direct(arrival) };
     retain(headers, |name| {
         *name != header::HOST
             && passes_request(name)
             && !named.has(name)
             && (kind != RequestKind::WebSocket || !is_handshake(name))
-            // A trusted proxy sets the names it knows; it may well pass on a visitor's odd spelling of them.
-            && (!claims_forwarding(name) || (trusted && !name.as_str().contains('_')))
+            && !claims_forwarding(name)
     });
     if trailers {
         // The one transfer coding a hop may ask of the next; gRPC servers insist on it (RFC 9110 section 10.1.4).
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let visitor = if trusted {
-        believed(headers, arrival)
-    } else {
-        Visitor { address: arrival.peer, scheme: arrival.scheme }
-    };
-    describe(headers, arrival, visitor);
-    visitor
+    describe(headers, arrival, &way);
+    way.visitor
 }
 
 /// Makes an origin's response headers, interim or final, fit to be forwarded.
@@ -230,25 +239,41 @@ fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
     !trusted.is_empty() && trusted.iter().any(|net| net.contains(&address.to_canonical()))
 }
 
-/// What a trusted peer says of its visitor: the right-most address that isn't a trusted proxy itself, since
-/// everything further left was written by whoever is at that address.
-fn believed(headers: &HeaderMap, arrival: &Arrival<'_>) -> Visitor {
-    let hops: Vec<_> = tokens(headers, &X_FORWARDED_FOR).collect();
-    let mut address = arrival.peer;
-    for hop in hops.iter().rev() {
-        // An entry that can't be read ends the chain: nothing to its left is vouched for.
-        let Some(next) = std::str::from_utf8(hop).ok().and_then(parse_address) else { break };
-        address = next;
-        if !is_trusted(arrival.trusted, next.ip()) {
-            break;
-        }
+/// How a request came here, as far as it is established.
+struct Way {
+    visitor: Visitor,
+    /// The trusted proxies between the visitor and the peer, in the order in which the request passed them; with the
+    /// visitor in front. Empty if the peer is the visitor.
+    before: Vec<IpAddr>,
+}
+
+impl Way {
+    /// The peer is the visitor.
+    fn direct(arrival: &Arrival<'_>) -> Self {
+        Self { visitor: Visitor { address: arrival.peer, scheme: arrival.scheme }, before: Vec::new() }
     }
-    let scheme = match tokens(headers, &X_FORWARDED_PROTO).last() {
-        Some(proto) if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
-        Some(proto) if proto.eq_ignore_ascii_case(b"http") => Scheme::Http,
-        _ => arrival.scheme,
-    };
-    Visitor { address, scheme }
+
+    /// What a trusted peer says of its visitor; see [`request`].
+    fn believed(headers: &HeaderMap, arrival: &Arrival<'_>) -> Self {
+        let mut way = Self::direct(arrival);
+        let hops: Vec<_> = tokens(headers, &X_FORWARDED_FOR).collect();
+        for hop in hops.iter().rev() {
+            // An entry that can't be read ends the chain: nothing to its left is vouched for.
+            let Some(next) = std::str::from_utf8(hop).ok().and_then(parse_address) else { break };
+            way.visitor.address = next;
+            way.before.push(next.ip());
+            if !is_trusted(arrival.trusted, next.ip()) {
+                break;
+            }
+        }
+        way.before.reverse();
+        way.visitor.scheme = match tokens(headers, &X_FORWARDED_PROTO).last() {
+            Some(proto) if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
+            Some(proto) if proto.eq_ignore_ascii_case(b"http") => Scheme::Http,
+            _ => arrival.scheme,
+        };
+        way
+    }
 }
 
 fn parse_address(text: &str) -> Option<SocketAddr> {
@@ -257,47 +282,45 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-fn describe(headers: &mut HeaderMap, arrival: &Arrival<'_>, visitor: Visitor) {
+fn describe(headers: &mut HeaderMap, arrival: &Arrival<'_>, way: &Way) {
     let peer = arrival.peer.ip().to_canonical();
     let mut text = String::with_capacity(128);
-    // Without a trusted peer, nothing of these is left to append to.
-    join(&mut text, headers, &X_FORWARDED_FOR);
+    for ip in &way.before {
+        let _ = write!(text, "{ip}, ");
+    }
     let _ = write!(text, "{peer}");
     set(headers, X_FORWARDED_FOR, &text);
     text.clear();
 
-    join(&mut text, headers, &header::FORWARDED);
-    let _ = match peer {
-        IpAddr::V4(ip) => write!(text, "for={ip}"),
-        // RFC 7239 section 6: an IPv6 address stands in brackets, and brackets need quotes.
-        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
-    };
-    let (host, proto) = (arrival.authority, arrival.scheme.as_str());
-    let _ = match host {
-        // An HTTP/1.0 visitor may name none.
-        "" => Ok(()),
-        _ if is_token(host) => write!(text, ";host={host}"),
-        _ => write!(text, ";host=\"{host}\""),
-    };
-    let _ = write!(text, ";proto={proto}");
-    set(headers, header::FORWARDED, &text);
-
-    if !host.is_empty() && !headers.contains_key(X_FORWARDED_HOST) {
-        set(headers, X_FORWARDED_HOST, host);
-    }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(visitor.scheme.as_str()));
-    }
-}
-
-/// Adds what the header says so far, all lines as one list, with a comma after it.
-fn join(text: &mut String, headers: &HeaderMap, name: &HeaderName) {
-    for line in headers.get_all(name).iter().filter_map(|line| line.to_str().ok()) {
-        if !line.trim().is_empty() {
-            text.push_str(line);
+    let host = arrival.authority;
+    let last = way.before.len();
+    for (at, ip) in way.before.iter().chain([&peer]).enumerate() {
+        let _ = match ip {
+            IpAddr::V4(ip) => write!(text, "for={ip}"),
+            // RFC 7239 section 6: an IPv6 address stands in brackets, and brackets need quotes.
+            IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
+        };
+        // Some readers look at the first element, others at the last; of those between, host and scheme are unknown.
+        if at == 0 || at == last {
+            let _ = match host {
+                // An HTTP/1.0 visitor may name none.
+                "" => Ok(()),
+                _ if is_token(host) => write!(text, ";host={host}"),
+                _ => write!(text, ";host=\"{host}\""),
+            };
+            let scheme = if at == 0 { way.visitor.scheme } else { arrival.scheme };
+            let _ = write!(text, ";proto={}", scheme.as_str());
+        }
+        if at != last {
             text.push_str(", ");
         }
     }
+    set(headers, header::FORWARDED, &text);
+
+    if !host.is_empty() {
+        set(headers, X_FORWARDED_HOST, host);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(way.visitor.scheme.as_str()));
 }
 
 /// An authority that was parsed can't be an invalid value; were it one, the header would rather be missing.

@@ -24,7 +24,7 @@ const TUNNEL_REQUEST_ID: &str = "tunnel-request-id";
 /// The answer to a failed exchange.
 pub(crate) fn failure(error: &ForwardError, exchange: ExchangeId, form: Form) -> http::Response<Body> {
     let kind = error.kind();
-    let mut response = page(status(kind), kind, error.detail(), exchange, form);
+    let mut response = page(status(kind), kind, error.detail(), exchange, form).map(Body::full);
     if let Some(wait) = retry_after(kind) {
         // Whole seconds, rounded up, so that trying then does succeed.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -40,7 +40,8 @@ pub(crate) fn bad_target(reason: BadTarget, exchange: ExchangeId, form: Form) ->
         BadTarget::Connect => StatusCode::METHOD_NOT_ALLOWED,
         _ => StatusCode::BAD_REQUEST,
     };
-    let mut response = page(status, ErrorKind::BadRequest, &reason.to_string(), exchange, form);
+    let response = page(status, ErrorKind::BadRequest, &reason.to_string(), exchange, form);
+    let mut response = response.map(Body::full);
     if reason == BadTarget::Connect {
         let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
@@ -51,7 +52,8 @@ pub(crate) fn bad_target(reason: BadTarget, exchange: ExchangeId, form: Form) ->
 /// The answer to an upgrade to another version of WebSocket (RFC 6455 section 4.4).
 pub(crate) fn wrong_websocket_version(exchange: ExchangeId, form: Form) -> http::Response<Body> {
     let detail = "the request asks for a version of WebSocket other than 13";
-    let mut response = page(StatusCode::UPGRADE_REQUIRED, ErrorKind::BadRequest, detail, exchange, form);
+    let response = page(StatusCode::UPGRADE_REQUIRED, ErrorKind::BadRequest, detail, exchange, form);
+    let mut response = response.map(Body::full);
     let headers = response.headers_mut();
     headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     // RFC 9110 section 15.5.22: a 426 names the protocol in `Upgrade`.
@@ -60,12 +62,32 @@ pub(crate) fn wrong_websocket_version(exchange: ExchangeId, form: Form) -> http:
     response
 }
 
+/// The answer to a request whose head can't be read, by the status that hyper found for it.
+pub(crate) fn unreadable(status: StatusCode, exchange: ExchangeId) -> http::Response<String> {
+    let (kind, detail) = match status {
+        StatusCode::URI_TOO_LONG => (ErrorKind::RequestHeadTooLarge, "the request's target is too long"),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            (ErrorKind::RequestHeadTooLarge, "the request's head is too large, or has too many header fields")
+        }
+        _ => (
+            ErrorKind::BadRequest,
+            "the request's head isn't valid HTTP/1.1: its first line, one of its header fields, or what it says \
+             of the body's length",
+        ),
+    };
+    log(&ForwardError::new(kind, detail), exchange);
+    page(status, kind, detail, exchange, Form::Text)
+}
+
 fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::BadRequest | ErrorKind::Cancelled => StatusCode::BAD_REQUEST,
+        // RFC 9112 section 6.1.
+        ErrorKind::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::RefusedByPlugin => StatusCode::FORBIDDEN,
         ErrorKind::NoSuchTunnel => StatusCode::NOT_FOUND,
         ErrorKind::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::RequestHeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorKind::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::TunnelGone
         | ErrorKind::OriginUnreachable
@@ -94,7 +116,9 @@ fn retry_after(kind: ErrorKind) -> Option<Duration> {
 
 fn title(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::BadRequest | ErrorKind::Cancelled => "This request can't be served",
+        ErrorKind::BadRequest | ErrorKind::UnknownCoding | ErrorKind::Cancelled => {
+            "This request can't be served"
+        }
         ErrorKind::RefusedByPlugin => "This request was refused",
         ErrorKind::NoSuchTunnel => "There is no such tunnel",
         ErrorKind::Offline => "The service is offline",
@@ -106,6 +130,7 @@ fn title(kind: ErrorKind) -> &'static str {
         ErrorKind::PluginBusy => "A plugin is busy",
         ErrorKind::PeerBrokeProtocol => "The client of this tunnel failed",
         ErrorKind::RequestTooLarge { .. } => "The request is too large",
+        ErrorKind::RequestHeadTooLarge => "The request's head is too large",
         ErrorKind::ResponseTooLarge { .. } => "The response is too large",
         ErrorKind::TooManyRequests { .. } => "Too many requests",
         ErrorKind::TooManyExchanges => "The service is busy",
@@ -116,6 +141,9 @@ fn title(kind: ErrorKind) -> &'static str {
 fn hint(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::BadRequest | ErrorKind::Cancelled => "Correct the request and send it again.",
+        ErrorKind::UnknownCoding => {
+            "Send the body as it is or in chunks; what is compressed is announced in Content-Encoding."
+        }
         ErrorKind::RefusedByPlugin => "Ask whoever publishes this service what it lets pass.",
         ErrorKind::NoSuchTunnel => {
             "Check the address. If the service is yours, start its client and use the URL that it prints."
@@ -137,6 +165,10 @@ fn hint(kind: ErrorKind) -> &'static str {
         ErrorKind::PeerBrokeProtocol => "If the service is yours, update its client and try again.",
         ErrorKind::RequestTooLarge { .. } => {
             "Send less at once, or ask the proxy's operator to raise --max-body."
+        }
+        ErrorKind::RequestHeadTooLarge => {
+            "Send fewer or shorter header fields (in a browser: delete this site's cookies), or ask the proxy's \
+             operator to raise max_headers or max_header_bytes."
         }
         ErrorKind::ResponseTooLarge { .. } => {
             "Ask the service for less at once, e.g. with a Range, or the proxy's operator to raise --max-body."
@@ -171,7 +203,7 @@ fn page(
     detail: &str,
     exchange: ExchangeId,
     form: Form,
-) -> http::Response<Body> {
+) -> http::Response<String> {
     let message = format!("What happened: {detail}.");
     let (culprit, whose) = blame(kind);
     let id = exchange.to_string();
@@ -188,7 +220,7 @@ fn page(
             "request_id": id,
         }),
     };
-    let mut response = page.respond(status, form);
+    let mut response = page.write(status, form);
     let headers = response.headers_mut();
     headers.insert(TUNNEL_ERROR, HeaderValue::from_static(kind.code()));
     if let Ok(id) = HeaderValue::try_from(id) {

@@ -11,10 +11,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderValue, StatusCode, Uri, header};
-use hyper::{
-    body::Incoming,
-    upgrade::{OnUpgrade, Upgraded},
-};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::{
@@ -43,9 +40,9 @@ const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Answers a client that wants to attach; the session goes on in a task of its own.
-pub(super) async fn subscribe(
+pub(super) async fn subscribe<B: http_body::Body>(
     shared: &Arc<Shared>,
-    mut request: http::Request<Incoming>,
+    mut request: http::Request<B>,
     peer: SocketAddr,
 ) -> http::Response<Outgoing> {
     // A browser sends Origin with every WebSocket; no client of ours does. A page must not register tunnels.

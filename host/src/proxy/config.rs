@@ -19,7 +19,7 @@ pub struct Config {
     /// Further origins by which clients may dial this proxy (scheme and authority), beside the public URL and the
     /// listening address. A registration made for any other is refused.
     pub also_known_as: Vec<http::Uri>,
-    /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed.
+    /// Peers whose `X-Forwarded-For` and `-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Longest wait for a response's head.
     pub answer_timeout: Duration,

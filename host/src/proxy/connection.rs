@@ -4,7 +4,8 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use http::StatusCode;
+use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,7 +15,7 @@ use super::{
     Limits, Shared,
     interim::{InterimIo, Interims},
     linger::{Lingering, Unread},
-    visitor,
+    unreadable, upgrade, visitor,
 };
 
 /// Pause after a failed accept: out of file descriptors, it fails until some connection ends.
@@ -71,7 +72,16 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
         return;
     }
     let (io, unread) = Lingering::new(socket);
-    let (io, interims) = InterimIo::new(io);
+    let replace = {
+        let (shared, unread) = (shared.clone(), unread.clone());
+        move |hypers: &[u8]| {
+            let answer = unreadable::instead(hypers, shared.ids.next())?;
+            // The rest of what the visitor sends is never read.
+            unread.mark();
+            Some(answer)
+        }
+    };
+    let (io, interims) = InterimIo::new(io, Box::new(replace));
     let builder = builder(&shared.config.limits);
     let drain = shared.drain.clone();
     let node = shared.clone();
@@ -80,7 +90,19 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
     let connection = Arc::new(Connection { shared, peer, interims, unread });
     let service = service_fn(move |request| {
         let connection = connection.clone();
-        async move { Ok::<_, Infallible>(visitor::answer(connection, request).await) }
+        let turn = connection.interims.turn();
+        let upgrade = request.extensions().get::<OnUpgrade>().cloned();
+        async move {
+            let response = visitor::answer(connection.clone(), request).await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                turn.for_ever();
+                return Ok::<_, Infallible>(response);
+            }
+            if let Some(upgrade) = upgrade {
+                connection.shared.visitors.spawn(upgrade::refused(upgrade));
+            }
+            Ok(response.map(|body| body.during(turn)))
+        }
     });
     let mut http = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
 

@@ -1,9 +1,11 @@
-//! Interim responses (RFC 9110 section 15.2) beside hyper, whose server can't send any but 100.
+//! Interim responses (RFC 9110 section 15.2) beside hyper, whose server can't send any but 100; and better words for
+//! hyper's own answers to heads that it can't read.
 //!
 //! Owns the one place where bytes reach a visitor's socket without hyper's knowledge, and the proof that they fall
 //! between messages: hyper calls `poll_flush` of its socket only when its own buffer is empty. So after a flush, and
 //! until hyper writes again, the stream stands at a boundary, as long as the exchange's final head hasn't been
-//! made; the [`Gate`] closes at that moment, in the same task. Must not know routing or sessions.
+//! made; the [`Gate`] closes at that moment, in the same task. By the same token what hyper writes after a flush, while
+//! no [`Turn`] lasts, is no answer of ours but one of its own. Must not know routing or sessions.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +16,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::exchange::{Interim, hygiene};
@@ -29,13 +31,20 @@ const MAX_HEAD: usize = 16 * 1024;
 pub(crate) struct InterimIo<T> {
     io: T,
     slot: Arc<Slot>,
-    /// What is left of an interim response that is being written; goes out before anything else.
+    /// What is left of ours that is being written; goes out before anything else.
     writing: Bytes,
+    replace: Replace,
 }
+
+/// Given what hyper wrote of its own accord, says what goes out in its place, if anything.
+pub(crate) type Replace = Box<dyn FnMut(&[u8]) -> Option<Bytes> + Send>;
 
 /// The way to the same socket for the exchanges of the connection, one after another.
 #[derive(Clone)]
 pub(crate) struct Interims(Arc<Slot>);
+
+/// From a request's arrival until its answer is in hyper's hands, to the last byte.
+pub(crate) struct Turn(Option<Arc<Slot>>);
 
 /// Lets interim responses of one exchange through until it is dropped.
 pub(crate) struct Gate(Arc<Slot>);
@@ -53,6 +62,19 @@ struct State {
     clean: bool,
     waiting: VecDeque<Bytes>,
     waker: Option<Waker>,
+    /// Whose bytes hyper writes.
+    speaker: Speaker,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    /// Nobody's but hyper's.
+    #[default]
+    Hyper,
+    /// Ours: an answer is being made, or was and goes on.
+    Turn,
+    /// Ours still: the answer's last bytes may wait in hyper's buffer.
+    Unflushed,
 }
 
 impl Slot {
@@ -63,10 +85,10 @@ impl Slot {
 }
 
 impl<T> InterimIo<T> {
-    /// Wraps a socket.
-    pub(crate) fn new(io: T) -> (Self, Interims) {
+    /// Wraps a socket. `replace` is asked whenever hyper answers by itself.
+    pub(crate) fn new(io: T, replace: Replace) -> (Self, Interims) {
         let slot = Arc::new(Slot::default());
-        (Self { io, slot: slot.clone(), writing: Bytes::new() }, Interims(slot))
+        (Self { io, slot: slot.clone(), writing: Bytes::new(), replace }, Interims(slot))
     }
 
     /// The socket.
@@ -76,6 +98,12 @@ impl<T> InterimIo<T> {
 }
 
 impl Interims {
+    /// A request has come.
+    pub(crate) fn turn(&self) -> Turn {
+        self.0.lock().speaker = Speaker::Turn;
+        Turn(Some(self.0.clone()))
+    }
+
     /// Begins an exchange. Its interim responses go out until the gate is dropped, which has to happen in the task
     /// that drives the connection, at the latest when the final response is given to hyper.
     pub(crate) fn begin(&self) -> (Interim, Gate) {
@@ -113,6 +141,21 @@ impl Slot {
     }
 }
 
+impl Turn {
+    /// After an upgrade, whatever is written is ours.
+    pub(crate) fn for_ever(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(slot) = &self.0 {
+            slot.lock().speaker = Speaker::Unflushed;
+        }
+    }
+}
+
 impl Drop for Gate {
     fn drop(&mut self) {
         self.0.lock().open = false;
@@ -137,13 +180,18 @@ fn encode(status: StatusCode, mut headers: HeaderMap) -> Option<Bytes> {
         if *name == header::CONTENT_LENGTH || *name == header::TRAILER {
             continue;
         }
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
+        put_field(&mut head, name, value);
     }
     head.extend_from_slice(b"\r\n");
     (head.len() <= MAX_HEAD).then(|| head.into())
+}
+
+/// Writes one line of a head.
+pub(super) fn put_field(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    head.extend_from_slice(name.as_str().as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value.as_bytes());
+    head.extend_from_slice(b"\r\n");
 }
 
 impl<T: AsyncWrite + Unpin> InterimIo<T> {
@@ -182,11 +230,25 @@ impl<T: AsyncWrite + Unpin> InterimIo<T> {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// Takes all that hyper says if it is to be replaced, and how many bytes that were. Hyper gives such an answer
+    /// in one piece, and none of it is written here before the flush that follows.
+    fn replaced(&mut self, bufs: &[IoSlice<'_>]) -> Option<usize> {
+        if self.slot.lock().speaker != Speaker::Hyper {
+            return None;
+        }
+        let hypers: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        self.writing = (self.replace)(&hypers)?;
+        Some(hypers.len())
+    }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for InterimIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_before_write(cx))?;
+        if let Some(taken) = self.replaced(&[IoSlice::new(buf)]) {
+            return Poll::Ready(Ok(taken));
+        }
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
@@ -196,6 +258,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for InterimIo<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_before_write(cx))?;
+        if let Some(taken) = self.replaced(bufs) {
+            return Poll::Ready(Ok(taken));
+        }
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
@@ -205,6 +270,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for InterimIo<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let next = |state: &mut State, waker: &Waker| {
+            if state.speaker == Speaker::Unflushed {
+                state.speaker = Speaker::Hyper;
+            }
             if !state.open {
                 state.waiting.clear();
                 return None;
@@ -221,6 +289,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for InterimIo<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_interims(cx, |_, _| None))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
@@ -256,7 +325,7 @@ mod tests {
 
     #[tokio::test]
     async fn goes_out_after_a_flush_and_before_the_final_head() {
-        let (mut io, interims) = InterimIo::new(Vec::new());
+        let (mut io, interims) = InterimIo::new(Vec::new(), Box::new(|_| None));
         let (send, gate) = interims.begin();
         io.flush().await.unwrap();
         hint(&send);
@@ -270,7 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn never_splits_what_hyper_writes() {
-        let (mut io, interims) = InterimIo::new(Vec::new());
+        let (mut io, interims) = InterimIo::new(Vec::new(), Box::new(|_| None));
         let (_, gate) = interims.begin();
         io.flush().await.unwrap();
         drop(gate);
@@ -293,7 +362,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_late_one_never_reaches_the_next_exchange() {
-        let (mut io, interims) = InterimIo::new(Vec::new());
+        let (mut io, interims) = InterimIo::new(Vec::new(), Box::new(|_| None));
         let (old, gate) = interims.begin();
         drop(gate);
         hint(&old);
@@ -303,9 +372,65 @@ mod tests {
         assert_eq!(written(&io), "");
     }
 
+    /// Takes a few bytes at a time, as a socket with a full buffer does.
+    struct Narrow(Vec<u8>);
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let taken = buf.len().min(3);
+            self.0.extend_from_slice(&buf[..taken]);
+            Poll::Ready(Ok(taken))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn replacing() -> (InterimIo<Narrow>, Interims) {
+        let replace = |hypers: &[u8]| (hypers == b"bare answer").then(|| Bytes::from_static(b"words"));
+        InterimIo::new(Narrow(Vec::new()), Box::new(replace))
+    }
+
+    #[tokio::test]
+    async fn hypers_own_answer_is_replaced_however_little_the_socket_takes() {
+        let (mut io, _) = replacing();
+        assert_eq!(io.write(b"bare answer").await.unwrap(), 11);
+        io.flush().await.unwrap();
+        assert_eq!(io.get_ref().0, b"words");
+        let (mut io, _) = replacing();
+        let two = [IoSlice::new(b"bare "), IoSlice::new(b"answer")];
+        assert_eq!(io.write_vectored(&two).await.unwrap(), 11);
+        // Whoever ends without a flush still says it.
+        io.shutdown().await.unwrap();
+        assert_eq!(io.get_ref().0, b"words");
+    }
+
+    /// An origin may answer with the very bytes that hyper would.
+    #[tokio::test]
+    async fn an_answer_of_ours_that_looks_like_hypers_stays() {
+        let (mut io, interims) = replacing();
+        let turn = interims.turn();
+        io.flush().await.unwrap();
+        assert!(io.write(b"bare answer").await.unwrap() < 11, "it goes to the socket as it is");
+        drop(turn);
+        // Hyper still has it, or a part of it, in its buffer.
+        assert!(io.write(b"bare answer").await.unwrap() < 11);
+        io.flush().await.unwrap();
+        assert_eq!(io.write(b"bare answer").await.unwrap(), 11);
+        let (mut io, interims) = replacing();
+        interims.turn().for_ever();
+        io.flush().await.unwrap();
+        assert!(io.write(b"bare answer").await.unwrap() < 11, "a WebSocket is ours to its end");
+    }
+
     #[tokio::test]
     async fn surplus_oversized_and_other_statuses_are_dropped() {
-        let (mut io, interims) = InterimIo::new(Vec::new());
+        let (mut io, interims) = InterimIo::new(Vec::new(), Box::new(|_| None));
         let (send, _gate) = interims.begin();
         for status in [StatusCode::CONTINUE, StatusCode::SWITCHING_PROTOCOLS, StatusCode::OK] {
             send(status, HeaderMap::new());

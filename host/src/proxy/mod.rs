@@ -20,6 +20,7 @@ mod outgoing;
 mod own;
 mod page;
 mod route;
+mod unreadable;
 mod upgrade;
 mod visitor;
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::OpenExchange;
+use super::{OpenExchange, interim::Turn};
 use crate::exchange::{Body, ErrorKind, ForwardError, Response, hygiene};
 
 /// The body that hyper gets. Holds the exchange open until it is written, or dropped.
@@ -21,11 +21,20 @@ pub(super) struct Outgoing {
     /// Looks like a body, so that hyper keeps the Content-Length of a 304, which it wouldn't beside none.
     phantom: bool,
     _exchange: Option<OpenExchange>,
+    _turn: Option<Turn>,
+}
+
+impl Outgoing {
+    /// The same body, which the proxy's answer in this turn ends with.
+    pub(super) fn during(mut self, turn: Turn) -> Self {
+        self._turn = Some(turn);
+        self
+    }
 }
 
 impl From<Body> for Outgoing {
     fn from(body: Body) -> Self {
-        Self { body, phantom: false, _exchange: None }
+        Self { body, phantom: false, _exchange: None, _turn: None }
     }
 }
 
@@ -43,7 +52,8 @@ pub(super) fn response(
     }
     hygiene::response(&mut response.headers);
     let length = content_length(&mut response.headers)?;
-    let mut outgoing = Outgoing { body: response.body, phantom: false, _exchange: Some(exchange) };
+    let mut outgoing =
+        Outgoing { body: response.body, phantom: false, _exchange: Some(exchange), _turn: None };
     match response.status {
         _ if method == Method::HEAD => outgoing.body = Body::empty(),
         StatusCode::NO_CONTENT => {

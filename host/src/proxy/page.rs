@@ -80,11 +80,16 @@ fn weighed(range: &str) -> Option<(Form, f32)> {
 impl Page<'_> {
     /// The whole response. Never stored: it is about this moment.
     pub(crate) fn respond(&self, status: StatusCode, form: Form) -> http::Response<Body> {
-        let mut response = http::Response::new(Body::full(match form {
+        self.write(status, form).map(Body::full)
+    }
+
+    /// The same, with its text still at hand.
+    pub(crate) fn write(&self, status: StatusCode, form: Form) -> http::Response<String> {
+        let mut response = http::Response::new(match form {
             Form::Html => self.html(),
             Form::Json => format!("{}\n", self.json),
             Form::Text => self.text(),
-        }));
+        });
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, form.content_type());

@@ -5,6 +5,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{OpenExchange, Shared, outgoing::Outgoing};
@@ -85,6 +86,16 @@ pub(super) fn accept(offer: Offer, accepted: Accepted, exchange: OpenExchange) -
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = headers;
     response
+}
+
+/// Ends a connection whose upgrade was refused. Hyper gives it away as if it had been granted, once it can't serve
+/// another request, and without the regular end: dropped as it is, it could reset what the visitor hasn't read.
+pub(super) async fn refused(upgrade: OnUpgrade) {
+    // Fails as soon as the connection ends in another way, or upgrades again.
+    if let Ok(io) = upgrade.await {
+        // Where it fails the visitor is gone already.
+        let _ = TokioIo::new(io).shutdown().await;
+    }
 }
 
 async fn run(upgraded: OnUpgrade, far: Duplex, exchange: OpenExchange) {

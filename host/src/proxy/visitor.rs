@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Version, uri::PathAndQuery};
+use http::{HeaderMap, Method, Version, header, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tracing::Instrument;
@@ -41,6 +41,9 @@ pub(super) async fn answer(
     let exchange = connection.shared.ids.next();
     let form = Form::of(request.headers());
     let head_only = request.method() == Method::HEAD;
+    // From here on: whoever answers without having read the body has to say so.
+    let unread = connection.unread.clone();
+    let request = request.map(|inner| VisitorBody { inner, ended: false, unread });
     let answered = dispatch(&connection, exchange, form, request).await;
     let short = match answered {
         Ok(response) => return response,
@@ -66,12 +69,17 @@ async fn dispatch(
     connection: &Arc<Connection>,
     exchange: ExchangeId,
     form: Form,
-    request: http::Request<Incoming>,
+    request: http::Request<VisitorBody>,
 ) -> Result<http::Response<Outgoing>, Failure> {
     let shared = &connection.shared;
     let (method, uri) = (request.method(), request.uri());
     let target = route::target(method, request.version(), uri, request.headers())
         .map_err(|reason| Failure::Answered(answer::bad_target(reason, exchange, form).into()))?;
+    if !in_chunks_at_most(request.headers()) {
+        let detail =
+            "the request's body has a transfer coding that this proxy doesn't know; it knows chunked only";
+        return Err(ForwardError::new(ErrorKind::UnknownCoding, detail).into());
+    }
     let own = |response| Err(Failure::Answered(Box::new(response)));
     match shared.names.route(&target) {
         Route::Tunnel { name, target: path } => {
@@ -84,6 +92,13 @@ async fn dispatch(
         Route::NotAName => Err(no_such("this address doesn't contain the name of a tunnel")),
         Route::UnknownHost => Err(no_such("this proxy doesn't serve the host that the request names")),
     }
+}
+
+/// RFC 9112 section 6.1: a recipient answers 501 to codings that it doesn't know. Hyper sees to it that chunked is the
+/// last, and takes it off; anything below it would go to the origin without its name.
+fn in_chunks_at_most(headers: &HeaderMap) -> bool {
+    let mut codings = hygiene::tokens(headers, &header::TRANSFER_ENCODING);
+    codings.next().is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
 }
 
 fn no_such(detail: &'static str) -> Failure {
@@ -102,7 +117,7 @@ async fn forward(
     connection: &Connection,
     exchange: ExchangeId,
     form: Form,
-    mut request: http::Request<Incoming>,
+    mut request: http::Request<VisitorBody>,
     destination: Destination,
 ) -> Result<http::Response<Outgoing>, Failure> {
     let open = OpenExchange::new(connection.shared.clone());
@@ -137,7 +152,7 @@ fn refuse(reason: BadOffer, exchange: ExchangeId, form: Form) -> Failure {
 fn build(
     connection: &Connection,
     exchange: ExchangeId,
-    request: http::Request<Incoming>,
+    request: http::Request<VisitorBody>,
     destination: Destination,
     websocket: bool,
 ) -> Request {
@@ -152,11 +167,7 @@ fn build(
     };
     let visitor = hygiene::request(&mut parts.headers, kind, &arrival);
     // Nobody may look into the body before the far end asks for it: hyper sends `100 Continue` on the first look.
-    let body = if body.is_end_stream() {
-        Body::empty()
-    } else {
-        Body::stream(VisitorBody { inner: body, ended: false, unread: connection.unread.clone() })
-    };
+    let body = if body.is_end_stream() { Body::empty() } else { Body::stream(body) };
     Request {
         head: RequestHead {
             kind,
@@ -197,14 +208,14 @@ fn finish(
 fn without_body(mut response: http::Response<Body>, head_only: bool) -> http::Response<Body> {
     if head_only {
         if let Some(length) = response.body().size_hint().exact() {
-            response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         }
         *response.body_mut() = Body::empty();
     }
     response
 }
 
-/// A visitor's request body.
+/// A visitor's request body, which tells the connection when it is dropped before its end.
 struct VisitorBody {
     inner: Incoming,
     ended: bool,

@@ -128,7 +128,7 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "URL", help_heading = "Address")]
     pub also_known_as: Vec<PublicUrl>,
 
-    /// Believe the X-Forwarded and Forwarded headers of these peers; may be given again
+    /// Believe X-Forwarded-For and -Proto of these peers, web servers in front; may be given again
     #[arg(long, value_name = "CIDR", help_heading = "Address")]
     pub trusted_proxy: Vec<Network>,
 

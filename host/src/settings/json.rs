@@ -108,7 +108,7 @@ pub(super) fn client(name: Option<&str>, event: &client::Event) -> String {
         client::Event::Registered { public_url, target } => {
             Line::Registered { name, public_url, role: Role::Client { target } }
         }
-        client::Event::Disconnected { reason, retry_in } => {
+        client::Event::Disconnected { reason, retry_in, .. } => {
             let retry_in_ms = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX);
             Line::Disconnected { name, reason, retry_in_ms }
         }
@@ -243,7 +243,7 @@ mod tests {
                 json!({"event": "registered", "public_url": public_url, "target": "http://localhost:3000"}),
             ),
             (
-                client::Event::Disconnected { reason: "silence".to_owned(), retry_in },
+                client::Event::Disconnected { reason: "silence".to_owned(), retry_in, nobody_listens: false },
                 json!({"event": "disconnected", "reason": "silence", "retry_in_ms": 123}),
             ),
             (

@@ -102,9 +102,10 @@ impl Reporter {
                 }
                 lines.join("\n")
             }
-            client::Event::Disconnected { reason, retry_in } => {
+            client::Event::Disconnected { reason, retry_in, nobody_listens } => {
                 let line = text::disconnected(name, reason, *retry_in);
-                if settled.swap(true, Ordering::Relaxed) {
+                // Whatever answered otherwise is running, and its sentence says what to do.
+                if !nobody_listens || settled.swap(true, Ordering::Relaxed) {
                     line
                 } else {
                     line + "\n" + &text::no_proxy_hint()
@@ -239,7 +240,11 @@ mod tests {
     }
 
     fn lost() -> Event {
-        Event::Disconnected { reason: "connection refused".to_owned(), retry_in: Duration::from_millis(100) }
+        Event::Disconnected {
+            reason: "connection refused".to_owned(),
+            retry_in: Duration::from_millis(100),
+            nobody_listens: true,
+        }
     }
 
     #[test]
@@ -277,6 +282,12 @@ mod tests {
             report(lost());
         });
         assert!(!text.contains("tunnel proxy"), "{text}");
+        let text = written(LogFormat::Text, true, |reporter| {
+            let reason = "no TLS there".to_owned();
+            let retry_in = Duration::from_millis(100);
+            reporter.client(None)(Event::Disconnected { reason, retry_in, nobody_listens: false });
+        });
+        assert!(!text.contains("tunnel proxy"), "something runs there: {text}");
     }
 
     #[test]

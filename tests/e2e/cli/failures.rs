@@ -57,6 +57,27 @@ async fn a_registration_refused_for_good_ends_the_client() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_is_dialled_wrongly_says_how_to_dial_it() {
+    let proxy = Proxy::start(&[]).await;
+    let (port, home) = (proxy.address.port(), Home::new());
+    for (url, says) in [
+        // This machine, by a name that no proxy has.
+        (format!("http://127.1:{port}"), format!("--also-known-as http://127.1:{port}")),
+        (
+            format!("https://127.0.0.1:{port}"),
+            format!("speaks no TLS; if it is a plain proxy, dial http://127.0.0.1:{port}"),
+        ),
+    ] {
+        let key = home.file("key.pem");
+        let arguments = ["9", "--proxy", &url, "--key", path_text(&key)];
+        let mut client = crate::harness::Process::start("client", home.path(), arguments);
+        client.words(&says).await;
+        let exit = client.stop().await;
+        assert!(!exit.stdout.contains("Is the proxy running"), "{}", exit.stdout);
+    }
+}
+
+#[tokio::test]
 async fn a_settings_file_with_a_mistake_is_named_with_its_line() {
     let home = Home::new();
     for (name, arguments) in [("proxy.toml", &["proxy", "--config"][..]), ("tunnel.toml", &["--config"])] {

@@ -1,24 +1,13 @@
 //! What a visitor gets when there is no answer from the origin: a code, an id, and a sentence for it.
 
-use crate::harness::{Origin, Reply, Setup, Tunnel, origin};
-
-/// What every error answer has; returns its text.
-#[track_caller]
-fn explained(reply: &Reply, status: u16, code: &str) -> String {
-    assert_eq!((reply.status(), reply.error().as_deref()), (status, Some(code)), "{}", reply.text());
-    let id = reply.head.text("tunnel-request-id").expect("an error answer names its request");
-    assert!(!id.is_empty());
-    let text = reply.text();
-    assert!(text.trim().len() > 20, "a sentence is missing: {text:?}");
-    text
-}
+use crate::harness::{Origin, Setup, Tunnel, origin};
 
 #[tokio::test]
 async fn an_origin_that_does_not_listen_is_named() {
     let address = origin::vacant().await;
     let tunnel = Tunnel::to(&format!("http://{address}")).await;
     let reply = tunnel.get("/").await;
-    let text = explained(&reply, 502, "origin-unreachable").to_lowercase();
+    let text = reply.explained(502, "origin-unreachable").to_lowercase();
     assert!(text.contains(&format!("nothing answers at http://{address}")), "{text}");
 }
 
@@ -45,7 +34,7 @@ async fn an_origin_that_hangs_up_or_talks_nonsense_is_blamed() {
         let (mut answers, _) = origin.request().await;
         answers.send(nonsense).await;
         drop(answers);
-        explained(&visitor.reply("POST").await, 502, "origin-failed");
+        visitor.reply("POST").await.explained(502, "origin-failed");
     }
 }
 
@@ -64,7 +53,7 @@ async fn the_sentence_comes_as_the_visitor_reads_it() {
         ("Accept: image/png", "text/plain"),
     ] {
         let reply = tunnel.ask("GET /", &[accept]).await.reply("GET").await;
-        let text = explained(&reply, 502, "origin-unreachable");
+        let text = reply.explained(502, "origin-unreachable");
         let content_type = reply.head.text("content-type").expect("a type");
         assert!(content_type.starts_with(kind), "{accept} gives {content_type}");
         assert!(text.to_lowercase().contains(&sentence), "{text}");
@@ -106,7 +95,7 @@ async fn a_name_that_nobody_ever_had_is_not_found() {
     ] {
         let mut visitor = tunnel.visit().await;
         visitor.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
-        explained(&visitor.reply("GET").await, 404, "no-such-tunnel");
+        visitor.reply("GET").await.explained(404, "no-such-tunnel");
     }
 }
 
@@ -120,7 +109,7 @@ async fn a_known_name_without_a_session_says_to_come_back() {
     assert_eq!(exit.code, Some(0), "{exit:?}");
     tunnel.proxy.process.event("unregistered").await;
     let reply = tunnel.get("/").await;
-    explained(&reply, 503, "tunnel-offline");
+    reply.explained(503, "tunnel-offline");
     let seconds = reply.head.text("retry-after").expect("when to come back");
     assert!(seconds.parse::<u32>().is_ok(), "{seconds}");
 

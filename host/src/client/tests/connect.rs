@@ -94,8 +94,9 @@ async fn localhost_is_tried_at_each_of_its_addresses() {
     origin.config.authority = format!("localhost:{port}").parse().unwrap();
     let mut connector = Connector::new(&origin.config).unwrap();
     let (connected, _) = tokio::join!(connector.call(Uri::from_static("/")), origin.accept());
-    let MaybeHttpsStream::Http(tcp) = connected.unwrap() else { panic!("TLS") };
-    assert!(tcp.inner().nodelay().unwrap());
+    let connected = connected.unwrap();
+    let Either::Left(tcp) = connected.inner().get_ref() else { panic!("TLS") };
+    assert!(tcp.nodelay().unwrap());
 }
 
 #[tokio::test]

@@ -79,6 +79,16 @@ fn only_the_owner_can_use_the_file() {
 }
 
 #[test]
+fn a_folder_is_called_one() {
+    let directory = Directory::new();
+    for error in [load(&directory.0).unwrap_err(), create_new(&directory.0).unwrap_err()] {
+        let sentence = error.to_string();
+        assert!(sentence.contains("is a folder") && sentence.contains("/key.pem"), "{sentence}");
+        assert!(!sentence.contains("chmod"), "{sentence}");
+    }
+}
+
+#[test]
 fn a_key_is_never_replaced() {
     let directory = Directory::new();
     let path = directory.file(OPENSSL);

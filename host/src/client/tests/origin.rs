@@ -356,6 +356,80 @@ async fn a_connection_that_the_origin_closed_is_replaced() {
     }
 }
 
+/// Answers one request on a connection that is then kept, reads the next one, and closes without a word (or
+/// with a reset, if the request has `X-Reset`).
+async fn answer_then_close(
+    origin: &TestOrigin,
+    stage: &Origin,
+    second: Request,
+) -> Result<Answer, ForwardError> {
+    let (first, (mut stream, _)) =
+        tokio::join!(stage.forward(request("GET", "/1")), serve_once(origin, EMPTY));
+    first.unwrap();
+    let resets = second.head.headers.contains_key("x-reset");
+    let closing = async move {
+        read_head(&mut stream).await;
+        if resets {
+            stream.set_zero_linger().unwrap();
+        }
+        drop(stream);
+    };
+    let again = async {
+        let (_stream, head) = serve_once(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain").await;
+        assert!(String::from_utf8(head).unwrap().contains(" /2 HTTP/1.1\r\nhost: visited.example\r\n"));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        answer = async { tokio::join!(stage.forward(second), closing).0 } => answer,
+        () = again => unreachable!(),
+    }
+}
+
+#[tokio::test]
+async fn a_safe_request_is_sent_once_more_if_the_origin_closed_the_kept_connection_meanwhile() {
+    let origin = TestOrigin::bind().await;
+    for (method, resets) in [("GET", false), ("OPTIONS", false), ("GET", true)] {
+        let mut second = request(method, "/2");
+        if resets {
+            second.head.headers.insert("x-reset", HeaderValue::from_static("1"));
+        }
+        let answer = answer_then_close(&origin, &origin.stage(), second).await.unwrap();
+        assert_eq!(read_body(http(answer).body).await, b"again");
+    }
+    let head = answer_then_close(&origin, &origin.stage(), request("HEAD", "/2")).await.unwrap();
+    assert_eq!(http(head).status, 200);
+}
+
+#[tokio::test]
+async fn what_may_have_changed_something_is_never_sent_twice() {
+    let origin = TestOrigin::bind().await;
+    let mut with_body = request("GET", "/2");
+    with_body.body = Body::full("body");
+    for second in [request("POST", "/2"), request("DELETE", "/2"), with_body] {
+        let error = answer_then_close(&origin, &origin.stage(), second).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OriginFailed);
+    }
+}
+
+/// One that closes without an answer on a new connection does so again, and one that has begun to answer has acted.
+#[tokio::test]
+async fn a_first_request_and_one_with_half_an_answer_are_not_sent_again() {
+    let origin = TestOrigin::bind().await;
+    let stage = origin.stage();
+    let (answer, ()) = tokio::join!(stage.forward(request("GET", "/")), async {
+        drop(serve_once(&origin, b"").await);
+    });
+    answer.unwrap_err();
+    let (answer, (mut stream, _)) =
+        tokio::join!(stage.forward(request("GET", "/1")), serve_once(&origin, EMPTY));
+    answer.unwrap();
+    let (answer, ()) = tokio::join!(stage.forward(request("GET", "/2")), async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 2").await.unwrap();
+    });
+    answer.unwrap_err();
+}
+
 #[tokio::test]
 async fn an_https_origin_is_served_like_any_other() {
     let mut origin = TestOrigin::bind().await;

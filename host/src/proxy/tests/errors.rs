@@ -101,6 +101,31 @@ async fn a_body_found_too_large_on_the_way_gets_413_even_in_mid_upload() {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
 
+/// Whatever the proxy refuses by itself, it refuses audibly: a reset would take the answer with it.
+#[tokio::test]
+async fn an_answer_of_the_proxys_own_arrives_in_mid_upload() {
+    let node = Node::with(config(), echo_body).await;
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    for (head, status) in [
+        ("POST / HTTP/1.1\r\nHost: example.com\r\n".to_owned(), "404"),
+        ("POST / HTTP/1.1\r\nHost: www.localhost\r\n".to_owned(), "404"),
+        ("POST / HTTP/1.1\r\nHost: a b\r\n".to_owned(), "400"),
+        ("POST / HTTP/1.1\r\nHost: localhost\r\n".to_owned(), "405"),
+        ("POST /other HTTP/1.1\r\nHost: localhost\r\n".to_owned(), "404"),
+        ("POST /proxy/subscribe HTTP/1.1\r\nHost: localhost\r\n".to_owned(), "426"),
+        (format!("GET / HTTP/1.1\r\nHost: {}\r\n{websocket}", host()), "426"),
+    ] {
+        let mut visitor = node.connect().await;
+        visitor.send(head.clone() + "Transfer-Encoding: chunked\r\n\r\n").await;
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        for _ in 0..100 {
+            visitor.send(&chunk).await;
+        }
+        let answer = visitor.rest().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head} {answer}");
+    }
+}
+
 #[tokio::test]
 async fn bodies_up_to_the_limit_pass() {
     let node = Node::with(limited(10), echo_body).await;
@@ -165,6 +190,29 @@ async fn responses_that_cannot_be_sent_are_502() {
     }
     visitor.get("/same", "").await;
     assert_eq!(visitor.response().await.1, b"ok");
+}
+
+/// RFC 9112 section 6.1. The origin would take compressed bytes for what they are not.
+#[tokio::test]
+async fn transfer_codings_beside_chunked_are_501() {
+    let node = Node::with(config(), echo_body).await;
+    let body = "3\r\nabc\r\n0\r\n\r\n";
+    for codings in ["gzip, chunked", "gzip\r\nTransfer-Encoding: chunked", "chunked, chunked", "x , Chunked"]
+    {
+        let mut visitor = node.connect().await;
+        let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: {codings}\r\n\r\n", host());
+        visitor.send(head + body).await;
+        let (head, body) = visitor.response().await;
+        assert!(head.starts_with("HTTP/1.1 501 "), "{codings} {head}");
+        assert_eq!(header(&head, "tunnel-error"), Some("unknown-transfer-coding"));
+        assert!(String::from_utf8(body).unwrap().contains("chunked only"));
+    }
+    for coding in ["chunked", "Chunked", ", chunked"] {
+        let mut visitor = node.connect().await;
+        let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: {coding}\r\n\r\n", host());
+        visitor.send(head + body).await;
+        assert_eq!(visitor.response().await.1, b"abc", "{coding}");
+    }
 }
 
 #[tokio::test]
