@@ -106,7 +106,7 @@ impl Host {
 }
 
 /// Which hooks a component exports.
-fn hooks(component: &Component, engine: &wasmtime::Engine) -> Result<Hooks, LoadError> {
+pub(super) fn hooks(component: &Component, engine: &wasmtime::Engine) -> Result<Hooks, LoadError> {
     const PACKAGE: &str = "tunnel:plugin/";
     let version = capability::VERSION;
     let mut hooks = Hooks::default();

@@ -21,13 +21,16 @@ mod engine;
 pub mod error;
 mod guest;
 mod hand;
+pub mod inspect;
 mod load;
 mod pool;
 mod state;
 mod visit;
 
+pub use artefact::Kind;
 pub use chain::Chain;
 pub use config::{Config, Grant, Isolation, Limits, OnFailure, Role};
 pub use engine::{Host, Options};
 pub use error::LoadError;
+pub use inspect::{Description, Import};
 pub use load::{Hooks, Plugin};

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use serde::Deserialize;
 
 use super::{
+    author::PluginCommand,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{Domain, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
 };
@@ -54,6 +55,9 @@ pub enum Command {
     /// Make a key, or show what it names
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Write, try and measure plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Write a completion script for a shell to stdout
     #[command(
         after_help = "Example:\n  tunnel completions bash > ~/.local/share/bash-completion/completions/tunnel"

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Output, SettingsError,
+    author::{self, AuthorError, PluginCommand},
     cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
     client::{ClientSettings, default_key},
     key, log,
@@ -40,6 +41,8 @@ use crate::{
 pub enum Failure {
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Author(#[from] AuthorError),
     #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
     #[error("{}", in_full(.0))]
@@ -80,6 +83,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Proxy(args)) => run_proxy(*args).await,
         Some(Command::Demo(args)) => run_demo(args).await,
         Some(Command::Key(command)) => run_key(command),
+        Some(Command::Plugin(command)) => run_author(command).await,
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tunnel", &mut script);
@@ -248,6 +252,12 @@ fn url_of(listener: SocketAddr) -> Uri {
 
 fn authority(address: SocketAddr) -> Authority {
     address.to_string().parse().expect("an address and a port")
+}
+
+async fn run_author(command: PluginCommand) -> Result<(), Failure> {
+    // What the plugin logs is what its author wants to see.
+    log::start(&Output { format: LogFormat::Text, verbose: 1 })?;
+    print(author::author(command).await?.as_bytes())
 }
 
 fn run_key(command: KeyCommand) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ mod basic;
 pub(super) mod kv;
 mod link;
 
-pub(super) use link::{VERSION, imports, linker};
+pub(super) use link::{VERSION, check, imports, linker};
 
 use std::sync::Arc;
 
