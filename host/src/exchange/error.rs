@@ -44,6 +44,8 @@ pub enum ErrorKind {
     PluginFailed,
     /// The other side of the session broke the tunnel protocol.
     PeerBrokeProtocol,
+    /// The visitor stopped sending in the middle of the request.
+    RequestTimedOut,
     /// The request's body is over the limit (bytes).
     RequestTooLarge {
         /// Bytes allowed.
@@ -84,6 +86,7 @@ impl ErrorKind {
             Self::RefusedByPlugin => "refused-by-plugin",
             Self::PluginFailed => "plugin-failed",
             Self::PeerBrokeProtocol => "protocol-broken",
+            Self::RequestTimedOut => "request-timed-out",
             Self::RequestTooLarge { .. } => "request-too-large",
             Self::RequestHeadTooLarge => "request-head-too-large",
             Self::ResponseTooLarge { .. } => "response-too-large",
@@ -103,6 +106,7 @@ impl ErrorKind {
             Self::TooManyRequests { .. }
             | Self::RefusedByPlugin
             | Self::RequestHeadTooLarge
+            | Self::RequestTimedOut
             | Self::UnknownCoding => Blame::Visitor,
             Self::PluginFailed | Self::TooManyExchanges | Self::Draining => Blame::Proxy,
             Self::Offline | Self::TunnelGone | Self::PeerBrokeProtocol => Blame::Client,
