@@ -69,6 +69,9 @@ pub(crate) fn wrong_websocket_version(exchange: ExchangeId, form: Form) -> http:
 /// The answer to a request whose head can't be read, by the status that hyper found for it.
 pub(crate) fn unreadable(status: StatusCode, exchange: ExchangeId) -> http::Response<String> {
     let (kind, detail) = match status {
+        StatusCode::REQUEST_TIMEOUT => {
+            (ErrorKind::RequestTimedOut, "the rest of the request's head didn't come in time")
+        }
         StatusCode::URI_TOO_LONG => (ErrorKind::RequestHeadTooLarge, "the request's target is too long"),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             (ErrorKind::RequestHeadTooLarge, "the request's head is too large, or has too many header fields")
