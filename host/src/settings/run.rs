@@ -59,6 +59,9 @@ pub enum Failure {
     Stdout(io::Error),
 }
 
+/// How long a demo may take to end: whoever pressed ctrl-c is looking at it.
+const DEMO_END: Duration = Duration::from_secs(1);
+
 /// An error with those causes that its own text leaves out.
 fn in_full(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -167,10 +170,21 @@ async fn demonstrate(listen: Option<Listen>, reporter: &Reporter) -> Result<(), 
     let mut servers = JoinSet::new();
     servers.spawn(sample.run(stop.clone()));
     servers.spawn(proxy.run(stop.clone()));
-    let result = client::run(config, stop.clone()).await;
-    stop.cancel();
-    servers.join_all().await;
-    Ok(result?)
+    let report = config.report.clone();
+    let ending = async {
+        let result = client::run(config, stop.clone()).await;
+        stop.cancel();
+        servers.join_all().await;
+        result
+    };
+    tokio::select! {
+        result = ending => Ok(result?),
+        () = async { stop.cancelled().await; tokio::time::sleep(DEMO_END).await } => {
+            // Peers that don't read get no last words. What is left ends with the process.
+            report(client::Event::Stopped);
+            Ok(())
+        }
+    }
 }
 
 /// The usual port, so that the URL is easy to remember, or a free one; the port that was asked for, or none.
@@ -208,7 +222,7 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         trusted_proxies: Vec::new(),
         answer_timeout: Duration::from_secs(30),
         // An open page holds streams that never end by themselves.
-        grace_period: Duration::from_secs(1),
+        grace_period: Duration::from_millis(500),
         // The page shows an upload's progress, which takes more than the 500 kB of a public proxy.
         limits: proxy::Limits { max_body: Some(1_000_000_000), ..proxy::Limits::default() },
         report: reporter.demo_proxy(),
