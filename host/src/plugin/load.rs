@@ -274,3 +274,11 @@ impl Drop for Lease {
         self.plugin.pool.vacate();
     }
 }
+
+#[cfg(test)]
+impl Plugin {
+    /// Instances that could be taken now.
+    pub(super) fn places(&self) -> usize {
+        self.pool.places()
+    }
+}

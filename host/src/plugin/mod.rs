@@ -27,6 +27,9 @@ mod pool;
 mod state;
 mod visit;
 
+#[cfg(test)]
+mod tests;
+
 pub use artefact::Kind;
 pub use chain::Chain;
 pub use config::{Config, Grant, Isolation, Limits, OnFailure, Role};
