@@ -1,13 +1,13 @@
 //! From bytes to a plugin that can be called, and its calls.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::SemaphorePermit;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{
     Store,
     component::{Component, InstancePre},
 };
-use wasmtime_wasi::WasiCtx;
 
 use super::{
     artefact,
@@ -20,8 +20,10 @@ use super::{
     engine::{Clock, Host},
     error::{HookError, LoadError},
     guest::{self, Exports, Guest},
+    meter::Meter,
     pool::Pool,
     state::State,
+    tick,
 };
 
 /// Which hooks a plugin exports.
@@ -48,9 +50,11 @@ pub struct Plugin {
     exports: Exports,
     instances: InstancePre<State>,
     clock: Arc<Clock>,
-    loan: Loan,
+    loan: Arc<Loan>,
     pool: Pool,
     breaker: Breaker,
+    /// Calls its tick hook.
+    ticking: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl Host {
@@ -78,9 +82,10 @@ impl Host {
             exports,
             instances,
             clock: Arc::clone(self.clock()),
-            loan: Loan::new(&config),
+            loan: Loan::new(&config, self.stock())?,
             pool: Pool::new(limits.instances, limits.queue),
             breaker: Breaker::new(limits.failures, limits.pause),
+            ticking: OnceLock::new(),
             limits,
             config,
         };
@@ -91,7 +96,11 @@ impl Host {
             })
         })?;
         plugin.pool.keep(guest);
-        Ok(Arc::new(plugin))
+        let plugin = Arc::new(plugin);
+        if hooks.tick {
+            let _ = plugin.ticking.set(tick::begin(&plugin));
+        }
+        Ok(plugin)
     }
 
     async fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
@@ -182,31 +191,34 @@ impl Plugin {
     }
 
     /// A fresh instance, initialised.
-    async fn start(&self) -> Result<Guest, HookError> {
-        let state =
-            State::new(self.config.role, self.loan.lend(), WasiCtx::builder().build(), self.limits.memory);
+    pub(super) async fn start(&self) -> Result<Guest, HookError> {
+        let (lent, wasi) = self.loan.lend()?;
+        let meter = Meter::new(&self.clock);
+        let state = State::new(self.config.role, lent, wasi, self.limits.memory, Arc::clone(&meter));
         let mut store = Store::new(self.instances.engine(), state);
-        store.limiter(|state| &mut state.bounds);
-        guest::limit_time(&mut store);
+        guest::limit(&mut store, &self.limits);
         store.data_mut().begin("init", self.limits.time, None);
         store.set_epoch_deadline(1);
-        let running = self.clock.running();
-        let instance = self.instances.instantiate_async(&mut store).await;
-        drop(running);
-        let instance = instance.map_err(|error| {
+        let instance = self.instances.instantiate_async(&mut store);
+        let instance = guest::bounded(instance, &meter, self.limits.wait).await;
+        let instance = instance.ok_or(HookError::Wait(self.limits.wait))?.map_err(|error| {
             if store.data().bounds.passed {
                 HookError::Memory(self.limits.memory)
             } else {
                 HookError::Trap(format!("{:#}", error))
             }
         })?;
-        let (limits, clock) = (Arc::clone(&self.limits), Arc::clone(&self.clock));
-        Guest::start(store, instance, &self.exports, limits, clock, &self.config.config).await
+        Guest::start(store, instance, &self.exports, Arc::clone(&self.limits), &self.config.config).await
+    }
+
+    /// Whether it is asked now, or rests after failures.
+    pub(super) fn is_asked(&self) -> bool {
+        self.breaker.allows()
     }
 
     /// An instance to call, idle or fresh.
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, HookError> {
-        if !self.breaker.allows() {
+        if !self.is_asked() {
             return Err(HookError::Paused);
         }
         let permit = self.pool.place().await?;
