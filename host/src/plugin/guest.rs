@@ -205,7 +205,8 @@ pub(super) fn limit(store: &mut Store<State>, limits: &Limits) {
         let late = context.data_mut().tick();
         Ok(if late { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
     });
-    store.set_max_component_handles(MAX_HANDLES);
+    // More than the host's own table takes, whose end is an error and not a trap.
+    store.set_max_component_handles(2 * MAX_HANDLES);
     // What it hands over is copied; a list of empty things is larger here than there.
     store.set_hostcall_fuel(limits.memory);
 }

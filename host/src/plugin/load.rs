@@ -115,7 +115,7 @@ impl Host {
 }
 
 /// Which hooks a component exports.
-fn hooks(component: &Component, engine: &wasmtime::Engine) -> Result<Hooks, LoadError> {
+pub(super) fn hooks(component: &Component, engine: &wasmtime::Engine) -> Result<Hooks, LoadError> {
     const PACKAGE: &str = "tunnel:plugin/";
     let version = capability::VERSION;
     let mut hooks = Hooks::default();
@@ -211,14 +211,9 @@ impl Plugin {
         Guest::start(store, instance, &self.exports, Arc::clone(&self.limits), &self.config.config).await
     }
 
-    /// Whether it is asked now, or rests after failures.
-    pub(super) fn is_asked(&self) -> bool {
-        self.breaker.allows()
-    }
-
     /// An instance to call, idle or fresh.
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, HookError> {
-        if !self.is_asked() {
+        if !self.breaker.allows() {
             return Err(HookError::Paused);
         }
         let permit = self.pool.place().await?;
@@ -239,8 +234,19 @@ impl Plugin {
         exchange: Option<crate::exchange::ExchangeId>,
         end: &Result<T, HookError>,
     ) {
+        self.count(&self.breaker, hook, exchange, end);
+    }
+
+    /// As [`Self::note`], by another breaker.
+    pub(super) fn count<T>(
+        &self,
+        breaker: &Breaker,
+        hook: &'static str,
+        exchange: Option<crate::exchange::ExchangeId>,
+        end: &Result<T, HookError>,
+    ) {
         let Err(error) = end else {
-            return self.breaker.succeeded();
+            return breaker.succeeded();
         };
         let exchange = exchange.map(tracing::field::display);
         match error {
@@ -248,10 +254,10 @@ impl Plugin {
             HookError::Paused => {}
             _ => tracing::warn!(target: "plugin", plugin = &*self.name, hook, exchange, "failed: {error}"),
         }
-        if error.counts() && self.breaker.failed() {
+        if error.counts() && breaker.failed() {
             let pause = self.limits.pause;
             tracing::error!(
-                target: "plugin", plugin = &*self.name,
+                target: "plugin", plugin = &*self.name, hook,
                 "{} failures in a row: it isn't asked for {pause:?}", self.limits.failures
             );
         }
@@ -284,5 +290,13 @@ impl Drop for Lease {
         // Memory first, then the place.
         self.guest = None;
         self.plugin.pool.vacate();
+    }
+}
+
+#[cfg(test)]
+impl Plugin {
+    /// Instances that could be taken now.
+    pub(super) fn places(&self) -> usize {
+        self.pool.places()
     }
 }

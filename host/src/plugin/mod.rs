@@ -21,18 +21,22 @@ mod engine;
 pub mod error;
 mod guest;
 mod hand;
+pub mod inspect;
 mod load;
 mod meter;
 mod pool;
 mod state;
-#[cfg(test)]
-mod tests;
 mod tick;
 mod visit;
 
+#[cfg(test)]
+mod tests;
+
+pub use artefact::Kind;
 pub use capability::{kv, metrics};
 pub use chain::Chain;
 pub use config::{Config, Grant, Isolation, Limits, OnFailure, Role};
 pub use engine::{Host, Options};
 pub use error::LoadError;
+pub use inspect::{Description, Import};
 pub use load::{Hooks, Plugin};

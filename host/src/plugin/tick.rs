@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{config::Isolation, error::HookError, guest::Guest, load::Plugin};
+use super::{breaker::Breaker, config::Isolation, error::HookError, guest::Guest, load::Plugin};
 
 /// A zero would be no interval at all.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -13,6 +13,9 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// Begins to tick: at once, and then after each interval. Ends when what is returned is dropped, or the plugin.
 pub(super) fn begin(plugin: &Arc<Plugin>) -> AbortOnDropHandle<()> {
     let every = plugin.config().tick.max(SHORTEST);
+    // Not the one of its other hooks: ticks that end well say nothing of a filter that fails on each exchange, and a key
+    // server that doesn't answer is no reason to refuse exchanges.
+    let breaker = Breaker::new(plugin.limits.failures, plugin.limits.pause);
     // The plugin owns the task, not the other way round: between two ticks nothing here keeps it.
     let plugin = Arc::downgrade(plugin);
     AbortOnDropHandle::new(tokio::spawn(async move {
@@ -23,14 +26,14 @@ pub(super) fn begin(plugin: &Arc<Plugin>) -> AbortOnDropHandle<()> {
         loop {
             times.tick().await;
             let Some(plugin) = plugin.upgrade() else { return };
-            own = tick(&plugin, own).await;
+            own = tick(&plugin, &breaker, own).await;
         }
     }))
 }
 
 /// One tick, and the instance for the next if it is worth keeping.
-async fn tick(plugin: &Plugin, own: Option<Guest>) -> Option<Guest> {
-    if !plugin.is_asked() {
+async fn tick(plugin: &Plugin, breaker: &Breaker, own: Option<Guest>) -> Option<Guest> {
+    if !breaker.allows() {
         return own;
     }
     let guest = match own {
@@ -41,7 +44,7 @@ async fn tick(plugin: &Plugin, own: Option<Guest>) -> Option<Guest> {
         Ok(guest) => call(guest).await,
         Err(error) => Err(error),
     };
-    plugin.note("on-tick", None, &ticked);
+    plugin.count(breaker, "on-tick", None, &ticked);
     ticked.ok().filter(|guest| plugin.isolation == Isolation::Pool && guest.calls < plugin.limits.reuse)
 }
 

@@ -30,7 +30,7 @@ pub(in crate::plugin) fn imports(
     Ok(())
 }
 
-fn check(import: &str, grant: &Grant) -> Result<(), String> {
+pub(in crate::plugin) fn check(import: &str, grant: &Grant) -> Result<(), String> {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     if let Some(name) = interface.strip_prefix(PACKAGE) {
         if version != VERSION {

@@ -11,7 +11,7 @@ mod log;
 pub mod metrics;
 mod wasi;
 
-pub(super) use link::{VERSION, imports, linker};
+pub(super) use link::{VERSION, check, imports, linker};
 
 use std::sync::Arc;
 
