@@ -22,6 +22,7 @@ use super::{
     guest::{self, Exports, Guest},
     pool::Pool,
     state::State,
+    websocket::Farewells,
 };
 
 /// Which hooks a plugin exports.
@@ -51,6 +52,7 @@ pub struct Plugin {
     loan: Loan,
     pool: Pool,
     breaker: Breaker,
+    pub(super) farewells: Farewells,
 }
 
 impl Host {
@@ -81,6 +83,7 @@ impl Host {
             loan: Loan::new(&config),
             pool: Pool::new(limits.instances, limits.queue),
             breaker: Breaker::new(limits.failures, limits.pause),
+            farewells: Farewells::new(),
             limits,
             config,
         };
@@ -179,6 +182,11 @@ impl Plugin {
     /// What it was loaded with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Waits until every `on-close` that is due has been called. To be awaited before the plugin, or the process, goes.
+    pub async fn settled(&self) {
+        self.farewells.said().await;
     }
 
     /// A fresh instance, initialised.

@@ -25,6 +25,7 @@ mod load;
 mod pool;
 mod state;
 mod visit;
+mod websocket;
 
 pub use chain::Chain;
 pub use config::{Config, Grant, Isolation, Limits, OnFailure, Role};
