@@ -25,6 +25,7 @@ use super::{
     meter::Meter,
     state::{MAX_HANDLES, State},
 };
+use crate::exchange::ExchangeId;
 
 /// What a component exports, found once for all of its instances.
 #[derive(Clone)]
@@ -92,6 +93,11 @@ impl Guest {
         self.calls += 1;
         self.store.data_mut().begin(hook, self.limits.time, hand);
         self.store.set_epoch_deadline(1);
+    }
+
+    /// Names the exchange in what the call logs, also where it isn't lent.
+    pub(super) fn on_behalf_of(&mut self, hook: &'static str, exchange: ExchangeId) {
+        self.store.data_mut().lent.begin(hook, Some(exchange));
     }
 
     /// Takes the exchange back, however the call ended.

@@ -24,6 +24,7 @@ use super::{
     pool::Pool,
     state::State,
     tick,
+    websocket::Farewells,
 };
 
 /// Which hooks a plugin exports.
@@ -55,6 +56,7 @@ pub struct Plugin {
     breaker: Breaker,
     /// Calls its tick hook.
     ticking: OnceLock<AbortOnDropHandle<()>>,
+    pub(super) farewells: Farewells,
 }
 
 impl Host {
@@ -86,6 +88,7 @@ impl Host {
             pool: Pool::new(limits.instances, limits.queue),
             breaker: Breaker::new(limits.failures, limits.pause),
             ticking: OnceLock::new(),
+            farewells: Farewells::new(),
             limits,
             config,
         };
@@ -188,6 +191,11 @@ impl Plugin {
     /// What it was loaded with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Waits until every `on-close` that is due has been called. To be awaited before the plugin, or the process, goes.
+    pub async fn settled(&self) {
+        self.farewells.said().await;
     }
 
     /// A fresh instance, initialised.

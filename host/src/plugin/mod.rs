@@ -28,6 +28,7 @@ mod pool;
 mod state;
 mod tick;
 mod visit;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
