@@ -87,6 +87,8 @@ pub struct Limits {
     pub wait: Duration,
     /// Bytes of a body in mode `whole`, of a body that it makes, and of an answer to a request that it sends.
     pub body: usize,
+    /// Bytes of a message of a WebSocket that it makes, and of all extra messages of one verdict together.
+    pub message: usize,
     /// Bytes of state of one exchange.
     pub state: usize,
     /// Instances at once.
@@ -117,6 +119,8 @@ impl Default for Limits {
             wait: Duration::from_secs(30),
             // As much as a request's body has by default.
             body: 500_000,
+            // As much as a message has by default.
+            message: 16 << 20,
             state: 64 << 10,
             // Two for each connection that a busy browser opens, times a few visitors: enough where calls take
             // microseconds, and at most 4 GiB where each takes all of its memory.
