@@ -29,7 +29,7 @@ const PROFILE: [&str; 7] = [
     "profile.guest.codegen-units=1",
     "profile.guest.panic='abort'",
     "profile.guest.debug=false",
-    "profile.guest.strip='debuginfo'",
+    "profile.guest.strip='symbols'",
 ];
 
 /// Builds what changed, and copies it.
