@@ -36,7 +36,8 @@ fn wasm() -> Vec<u8> {
 /// One for all tests. It keeps what it compiles: a compiler built for debugging takes seconds for each guest.
 fn host() -> Host {
     static HOST: std::sync::LazyLock<Host> = std::sync::LazyLock::new(|| {
-        Host::new(&Options { cache: Some(target("guests-compiled")), ..Options::default() }).expect("an engine")
+        Host::new(&Options { cache: Some(target("guests-compiled")), ..Options::default() })
+            .expect("an engine")
     });
     HOST.clone()
 }
