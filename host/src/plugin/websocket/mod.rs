@@ -18,6 +18,8 @@ mod verdict;
 #[cfg(test)]
 mod guest_tests;
 #[cfg(test)]
+mod pressure_tests;
+#[cfg(test)]
 mod tests;
 
 pub(super) use farewell::Farewells;
