@@ -255,6 +255,8 @@ fn body(
 ) -> Result<Result<Vec<Vec<u8>>, Stop>, Fault> {
     let calls = match mode {
         BodyMode::Pass => return Ok(Ok(pieces)),
+        // A message without a body stays one.
+        BodyMode::Chunks if pieces.is_empty() => return Ok(Ok(pieces)),
         BodyMode::Whole => vec![pieces.concat()],
         BodyMode::Chunks if pieces.len() == 1 => pieces,
         BodyMode::Chunks => pieces.into_iter().chain([Vec::new()]).collect(),
