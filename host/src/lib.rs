@@ -6,7 +6,7 @@
 //! 5  main.rs                parse, bind, run, exit code
 //! 4  settings               command line, files, environment; knows every Config
 //! 3  proxy   client   demo  the roles
-//! 2  session   bus          siblings
+//! 2  plugin  session   bus  siblings
 //! 1  exchange               the trait Forward
 //! 0  wire                   plain values
 //! ```

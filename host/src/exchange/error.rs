@@ -46,6 +46,8 @@ pub enum ErrorKind {
     PluginBusy,
     /// The other side of the session broke the tunnel protocol.
     PeerBrokeProtocol,
+    /// The visitor stopped sending in the middle of the request.
+    RequestTimedOut,
     /// The request's body is over the limit (bytes).
     RequestTooLarge {
         /// Bytes allowed.
@@ -87,6 +89,7 @@ impl ErrorKind {
             Self::PluginFailed => "plugin-failed",
             Self::PluginBusy => "plugin-busy",
             Self::PeerBrokeProtocol => "protocol-broken",
+            Self::RequestTimedOut => "request-timed-out",
             Self::RequestTooLarge { .. } => "request-too-large",
             Self::RequestHeadTooLarge => "request-head-too-large",
             Self::ResponseTooLarge { .. } => "response-too-large",
@@ -106,6 +109,7 @@ impl ErrorKind {
             Self::TooManyRequests { .. }
             | Self::RefusedByPlugin
             | Self::RequestHeadTooLarge
+            | Self::RequestTimedOut
             | Self::UnknownCoding => Blame::Visitor,
             Self::PluginFailed | Self::PluginBusy | Self::TooManyExchanges | Self::Draining => Blame::Proxy,
             Self::Offline | Self::TunnelGone | Self::PeerBrokeProtocol => Blame::Client,

@@ -40,9 +40,11 @@ impl Hand {
 }
 
 /// What a guest holds for the request in hand. There is one at a time, so that the handle itself says nothing.
+#[allow(unreachable_pub, reason = "the bindings, a private module, give it on under another name")]
 pub struct RequestHandle;
 
 /// What a guest holds for the response in hand.
+#[allow(unreachable_pub, reason = "the bindings, a private module, give it on under another name")]
 pub struct ResponseHandle;
 
 type Request = Resource<RequestHandle>;

@@ -64,6 +64,13 @@ impl Pool {
     }
 }
 
+#[cfg(test)]
+impl Pool {
+    pub(super) fn places(&self) -> usize {
+        self.free.available_permits()
+    }
+}
+
 /// Counts a waiting call until it is dropped, as when its visitor goes away.
 struct Waits<'a>(&'a AtomicUsize);
 

@@ -33,7 +33,7 @@ macro_rules! call {
             Err(error) => Err(error),
             Ok(mut lease) => {
                 lease.guest().begin($name, hand.take());
-                lease.guest().on_behalf_of($visit.exchange);
+                lease.guest().on_behalf_of($name, $visit.exchange);
                 let outcome = lease.guest().$hook($($argument),*).await;
                 *hand = lease.guest().end();
                 if outcome.is_ok() {

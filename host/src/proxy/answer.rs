@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use http::{
-    HeaderValue, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{ALLOW, CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE},
 };
 use serde_json::json;
@@ -29,6 +29,10 @@ pub(crate) fn failure(error: &ForwardError, exchange: ExchangeId, form: Form) ->
         // Whole seconds, rounded up, so that trying then does succeed.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    if kind == ErrorKind::RequestTimedOut {
+        // RFC 9110 section 15.5.9: the server won't wait for the rest.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     log(error, exchange);
     response
@@ -65,6 +69,9 @@ pub(crate) fn wrong_websocket_version(exchange: ExchangeId, form: Form) -> http:
 /// The answer to a request whose head can't be read, by the status that hyper found for it.
 pub(crate) fn unreadable(status: StatusCode, exchange: ExchangeId) -> http::Response<String> {
     let (kind, detail) = match status {
+        StatusCode::REQUEST_TIMEOUT => {
+            (ErrorKind::RequestTimedOut, "the rest of the request's head didn't come in time")
+        }
         StatusCode::URI_TOO_LONG => (ErrorKind::RequestHeadTooLarge, "the request's target is too long"),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             (ErrorKind::RequestHeadTooLarge, "the request's head is too large, or has too many header fields")
@@ -86,6 +93,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::RefusedByPlugin => StatusCode::FORBIDDEN,
         ErrorKind::NoSuchTunnel => StatusCode::NOT_FOUND,
+        ErrorKind::RequestTimedOut => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::RequestHeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorKind::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -129,6 +137,7 @@ fn title(kind: ErrorKind) -> &'static str {
         ErrorKind::PluginFailed => "A plugin failed",
         ErrorKind::PluginBusy => "A plugin is busy",
         ErrorKind::PeerBrokeProtocol => "The client of this tunnel failed",
+        ErrorKind::RequestTimedOut => "The request didn't arrive in time",
         ErrorKind::RequestTooLarge { .. } => "The request is too large",
         ErrorKind::RequestHeadTooLarge => "The request's head is too large",
         ErrorKind::ResponseTooLarge { .. } => "The response is too large",
@@ -163,6 +172,7 @@ fn hint(kind: ErrorKind) -> &'static str {
         ErrorKind::OriginFailed => "If the service is yours, its own log should say more.",
         ErrorKind::PluginFailed => "Give the request id to the operator, whose log says more.",
         ErrorKind::PeerBrokeProtocol => "If the service is yours, update its client and try again.",
+        ErrorKind::RequestTimedOut => "Check your connection and send the request again.",
         ErrorKind::RequestTooLarge { .. } => {
             "Send less at once, or ask the proxy's operator to raise --max-body."
         }
@@ -221,18 +231,23 @@ fn page(
         }),
     };
     let mut response = page.write(status, form);
-    let headers = response.headers_mut();
-    headers.insert(TUNNEL_ERROR, HeaderValue::from_static(kind.code()));
-    if let Ok(id) = HeaderValue::try_from(id) {
+    mark(response.headers_mut(), kind.code(), exchange);
+    response
+}
+
+/// Adds what programs look for in every error answer.
+pub(crate) fn mark(headers: &mut HeaderMap, code: &'static str, exchange: ExchangeId) {
+    headers.insert(TUNNEL_ERROR, HeaderValue::from_static(code));
+    if let Ok(id) = HeaderValue::try_from(exchange.to_string()) {
         headers.insert(TUNNEL_REQUEST_ID, id);
     }
-    response
 }
 
 fn log(error: &ForwardError, exchange: ExchangeId) {
     let kind = error.kind().code();
     let cause = error.cause().map(tracing::field::display);
-    if error.kind().blame() == Blame::Proxy {
+    // What visitors can bring about as often as they like must not fill an operator's log.
+    if matches!(error.kind(), ErrorKind::PluginFailed) {
         tracing::warn!(%exchange, kind, detail = error.detail(), cause, "exchange failed");
     } else {
         tracing::debug!(%exchange, kind, detail = error.detail(), cause, "exchange failed");

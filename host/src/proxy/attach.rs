@@ -22,10 +22,10 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Event, Shared, outgoing::Outgoing, upgrade};
+use super::{Event, Shared, answer, outgoing::Outgoing, upgrade};
 use crate::{
     bus::Seat,
-    exchange::{Body, Forward, ForwardFuture, Request, hygiene},
+    exchange::{Body, ExchangeId, Forward, ForwardFuture, Request, hygiene},
     session::{self, Handle, State},
     wire::{
         Decoded, Limits, MAX_EXCHANGES, Message, NONCE_HEADER, SUBPROTOCOL, TunnelName,
@@ -44,32 +44,42 @@ pub(super) async fn subscribe<B: http_body::Body>(
     shared: &Arc<Shared>,
     mut request: http::Request<B>,
     peer: SocketAddr,
+    exchange: ExchangeId,
 ) -> http::Response<Outgoing> {
+    let refuse = |status, code, text: &str| refuse(status, code, text, exchange);
     // A browser sends Origin with every WebSocket; no client of ours does. A page must not register tunnels.
     if request.headers().contains_key(header::ORIGIN) {
-        return refuse(StatusCode::FORBIDDEN, "clients attach here, pages of browsers don't");
+        return refuse(StatusCode::FORBIDDEN, "not-a-client", "clients attach here, pages of browsers don't");
     }
     let upgraded = match upgrade::offer(&mut request) {
         Some(Ok(offer)) => offer,
         Some(Err(_)) | None => {
-            return refuse(StatusCode::UPGRADE_REQUIRED, "clients attach here, by a WebSocket of version 13");
+            return refuse(
+                StatusCode::UPGRADE_REQUIRED,
+                "upgrade-required",
+                "clients attach here, by a WebSocket of version 13",
+            );
         }
     };
     if !hygiene::tokens(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL)
         .any(|it| it == SUBPROTOCOL.as_bytes())
     {
         let text = format!("this proxy speaks {SUBPROTOCOL}, which the client didn't offer");
-        return refuse(StatusCode::BAD_REQUEST, &text);
+        return refuse(StatusCode::BAD_REQUEST, "unknown-dialect", &text);
     }
     if shared.drain.is_cancelled() {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is shutting down");
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "draining", "this node is shutting down");
     }
     let Ok(permit) = Arc::clone(&shared.unregistered).try_acquire_owned() else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many clients are registering; try again");
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-many-registrations",
+            "too many clients are registering; try again",
+        );
     };
     let mut nonce = [0; NONCE_LENGTH];
     if getrandom::fill(&mut nonce).is_err() {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the proxy has no randomness");
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "no-randomness", "the proxy has no randomness");
     }
     let (accept, upgraded) = upgraded.into_parts();
     let attachment = Attachment { shared: Arc::clone(shared), peer, nonce };
@@ -86,13 +96,23 @@ pub(super) async fn subscribe<B: http_body::Body>(
     response
 }
 
-fn refuse(status: StatusCode, text: &str) -> http::Response<Outgoing> {
+/// In plain words, which a client shows to its user.
+fn refuse(
+    status: StatusCode,
+    code: &'static str,
+    text: &str,
+    exchange: ExchangeId,
+) -> http::Response<Outgoing> {
     let mut response = http::Response::new(Outgoing::from(Body::full(format!("{text}\n"))));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer::mark(headers, code, exchange);
     if status == StatusCode::UPGRADE_REQUIRED {
+        // RFC 9110 section 15.5.22, and section 7.8: `Connection` has to name it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     response
 }

@@ -8,7 +8,10 @@ use http::StatusCode;
 use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -119,6 +122,7 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
             () = &mut killed => break None,
         }
     };
+    let late = matches!(&ended, Some(Err(error)) if error.is_timeout());
     let breaks = match ended {
         Some(Ok(())) => false,
         Some(Err(error)) => {
@@ -129,9 +133,30 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
         None => true,
     };
     // A body that broke off must not look like one that ended; to an HTTP/1.0 visitor a plain close would.
-    if breaks && let Some(parts) = http.into_parts() {
-        parts.io.inner().get_ref().reset();
+    if breaks {
+        if let Some(parts) = http.into_parts() {
+            parts.io.inner().get_ref().reset();
+        }
+    } else if late && let Some(parts) = http.into_parts() {
+        // Nothing is said to a connection that was merely unused: its next request may be on the way, and would be
+        // taken for what this answers.
+        if !parts.read_buf.is_empty() {
+            say_late(parts.io.into_inner()).await;
+        }
     }
+}
+
+/// Hyper only hangs up on a visitor who doesn't come to the end of a head. Says what it would say.
+async fn say_late(mut io: InterimIo<Lingering>) {
+    if !io.is_hypers() {
+        return;
+    }
+    let saying = async {
+        io.write_all(unreadable::late().as_bytes()).await?;
+        io.shutdown().await
+    };
+    // Where it fails the visitor is gone already.
+    let _ = tokio::time::timeout(2 * super::LAST_WORDS, saying).await;
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {

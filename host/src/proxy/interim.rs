@@ -91,6 +91,11 @@ impl<T> InterimIo<T> {
         (Self { io, slot: slot.clone(), writing: Bytes::new(), replace }, Interims(slot))
     }
 
+    /// Whether no answer of ours is under way, so that hyper, and nobody else, may begin one.
+    pub(crate) fn is_hypers(&self) -> bool {
+        self.slot.lock().speaker == Speaker::Hyper
+    }
+
     /// The socket.
     pub(crate) fn get_ref(&self) -> &T {
         &self.io

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
 
 use super::{OpenExchange, interim::Turn};
 use crate::exchange::{Body, ErrorKind, ForwardError, Response, hygiene};
@@ -78,6 +79,10 @@ pub(super) fn response(
     let mut head = http::Response::new(outgoing);
     *head.status_mut() = response.status;
     *head.headers_mut() = response.headers;
+    if response.status.canonical_reason().is_none() {
+        // Hyper would write "<none>"; RFC 9112 section 4 lets it be empty.
+        head.extensions_mut().insert(ReasonPhrase::from_static(b""));
+    }
     Ok(head)
 }
 

@@ -4,17 +4,17 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use super::{
-    Shared,
+    Shared, answer,
     page::{Form, Page},
 };
-use crate::exchange::Body;
+use crate::exchange::{Body, ExchangeId};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Says what this is and how to use it.
-pub(super) fn greeting(shared: &Shared, method: &Method, form: Form) -> Response<Body> {
+pub(super) fn greeting(shared: &Shared, method: &Method, exchange: ExchangeId, form: Form) -> Response<Body> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return only_get(form);
+        return only_get(exchange, form);
     }
     let url = shared.names.public_url();
     let command = format!("tunnel 3000 --proxy {url}");
@@ -47,8 +47,10 @@ pub(super) fn health(shared: &Shared) -> Response<Body> {
 }
 
 /// Anything else. No path of the visitor's is repeated here.
-pub(super) fn other(form: Form) -> Response<Body> {
-    Page {
+pub(super) fn other(exchange: ExchangeId, form: Form) -> Response<Body> {
+    let code = "not-found";
+    let id = exchange.to_string();
+    let page = Page {
         title: "There is nothing here",
         paragraphs: vec![
             "This is the proxy's own host name, and it has no such path.",
@@ -56,27 +58,33 @@ pub(super) fn other(form: Form) -> Response<Body> {
              its client prints.",
         ],
         command: None,
-        facts: vec![("Status", "404"), ("Error", "not-found")],
+        facts: vec![("Status", "404"), ("Error", code), ("Request id", &id)],
         json: json!({
-            "error": "not-found",
+            "error": code,
             "message": "This is the proxy's own host name, and it has no such path.",
             "blame": "visitor",
             "hint": "Use the URL that the service's client prints.",
+            "request_id": id,
         }),
-    }
-    .respond(StatusCode::NOT_FOUND, form)
+    };
+    let mut response = page.respond(StatusCode::NOT_FOUND, form);
+    answer::mark(response.headers_mut(), code, exchange);
+    response
 }
 
-fn only_get(form: Form) -> Response<Body> {
+fn only_get(exchange: ExchangeId, form: Form) -> Response<Body> {
+    let code = "method-not-allowed";
+    let id = exchange.to_string();
     let message = "This page can only be read, with GET or HEAD.";
     let page = Page {
         title: "This method isn't allowed here",
         paragraphs: vec![message],
         command: None,
-        facts: vec![("Status", "405")],
-        json: json!({ "error": "method-not-allowed", "message": message, "blame": "visitor" }),
+        facts: vec![("Status", "405"), ("Error", code), ("Request id", &id)],
+        json: json!({ "error": code, "message": message, "blame": "visitor", "request_id": id }),
     };
     let mut response = page.respond(StatusCode::METHOD_NOT_ALLOWED, form);
+    answer::mark(response.headers_mut(), code, exchange);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
 }

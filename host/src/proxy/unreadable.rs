@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use http::{StatusCode, header};
+use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
 use super::{answer, interim::put_field};
 use crate::exchange::ExchangeId;
@@ -40,6 +41,13 @@ pub(super) fn instead(hypers: &[u8], exchange: ExchangeId) -> Option<Bytes> {
     bytes.extend_from_slice(b"\r\n");
     bytes.extend_from_slice(response.body().as_bytes());
     Some(bytes.into())
+}
+
+/// What hyper would say to a head that doesn't end in time, if it said anything.
+pub(super) fn late() -> String {
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+    let date = date.map_or_else(|_| String::new(), |date| format!("date: {date}\r\n"));
+    format!("HTTP/1.1 408 Request Timeout\r\n{date}\r\n")
 }
 
 #[cfg(test)]

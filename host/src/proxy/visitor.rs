@@ -85,10 +85,10 @@ async fn dispatch(
         Route::Tunnel { name, target: path } => {
             forward(connection, exchange, form, request, Destination { name, path, target }).await
         }
-        Route::Own(Own::Subscribe) => Ok(attach::subscribe(shared, request, connection.peer).await),
-        Route::Own(Own::Greeting) => own(own::greeting(shared, method, form)),
+        Route::Own(Own::Subscribe) => Ok(attach::subscribe(shared, request, connection.peer, exchange).await),
+        Route::Own(Own::Greeting) => own(own::greeting(shared, method, exchange, form)),
         Route::Own(Own::Health) => own(own::health(shared)),
-        Route::Own(Own::Other) => own(own::other(form)),
+        Route::Own(Own::Other) => own(own::other(exchange, form)),
         Route::NotAName => Err(no_such("this address doesn't contain the name of a tunnel")),
         Route::UnknownHost => Err(no_such("this proxy doesn't serve the host that the request names")),
     }

@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Sink;
+use http::HeaderMap;
 use http_body::Body as _;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::PollSender;
@@ -86,6 +87,8 @@ fn gone() -> ForwardError {
 pub(super) struct Pieces {
     body: Body,
     left: Bytes,
+    /// They go with the last part.
+    trailers: Option<Box<HeaderMap>>,
     /// Nothing more comes from the body.
     ended: bool,
     /// The last part was sent.
@@ -95,7 +98,7 @@ pub(super) struct Pieces {
 impl Pieces {
     pub(super) fn new(body: Body) -> Self {
         let ended = body.is_end_stream();
-        Self { body, left: Bytes::new(), ended, sent: false }
+        Self { body, left: Bytes::new(), trailers: None, ended, sent: false }
     }
 
     /// What is here without waiting: the first piece, and whether it is the whole body.
@@ -105,7 +108,10 @@ impl Pieces {
         }
         poll_fn(|cx| {
             Poll::Ready(match self.poll_data(cx) {
-                Poll::Ready(Ok(())) => Ok(self.cut()),
+                Poll::Ready(Ok(())) => {
+                    let (data, end) = self.cut();
+                    Ok((data, end && self.trailers.is_none()))
+                }
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => Ok((Bytes::new(), false)),
             })
@@ -125,7 +131,8 @@ impl Pieces {
 
     /// Puts a first piece back and gives the body as it was.
     pub(super) fn restore(self, first: Bytes) -> Body {
-        Body::prefixed(first, Body::prefixed(self.left, self.body))
+        let rest = self.trailers.map_or(self.body, |trailers| Body::trailers(*trailers));
+        Body::prefixed(first, Body::prefixed(self.left, rest))
     }
 
     /// Sends everything. May be given up and taken up again.
@@ -137,26 +144,12 @@ impl Pieces {
         while !self.sent {
             ready!(out.poll_ready(cx))?;
             if self.left.is_empty() && !self.ended {
-                match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) => {
-                            self.left = data;
-                            self.ended = self.body.is_end_stream();
-                        }
-                        Err(frame) => {
-                            let trailers = frame.into_trailers().ok().map(Box::new);
-                            out.send(Part::Body { data: Bytes::new(), end: true, trailers })?;
-                            self.sent = true;
-                            continue;
-                        }
-                    },
-                    Some(Err(error)) => return Poll::Ready(Err(error)),
-                    None => self.ended = true,
-                }
+                ready!(self.poll_data(cx))?;
             }
             let (data, end) = self.cut();
             if !data.is_empty() || end {
-                out.send(Part::Body { data, end, trailers: None })?;
+                let trailers = if end { self.trailers.take() } else { None };
+                out.send(Part::Body { data, end, trailers })?;
                 self.sent = end;
             }
         }
@@ -177,9 +170,8 @@ impl Pieces {
                     self.ended = self.body.is_end_stream();
                 }
                 Err(frame) => {
-                    // Trailers right after the head: they go with the last part.
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    self.body = Body::trailers(trailers);
+                    self.trailers = frame.into_trailers().ok().map(Box::new);
+                    self.ended = true;
                 }
             },
             Some(Err(error)) => return Poll::Ready(Err(error)),
@@ -268,5 +260,28 @@ impl Sink<Event> for OutboundSocket {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
         self.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    /// A request that comes back unsent goes to another session, with all that was looked at.
+    #[tokio::test]
+    async fn a_body_that_was_looked_at_is_restored_whole() {
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, "x".parse().unwrap())]);
+        let mut pieces = Pieces::new(Body::trailers(trailers.clone()));
+        let (first, end) = pieces.first().await.unwrap();
+        assert!(first.is_empty() && !end, "trailers are still to come");
+        assert_eq!(pieces.restore(first).collect().await.unwrap().trailers(), Some(&trailers));
+
+        let long = vec![7; MAX_PART + 1];
+        let mut pieces = Pieces::new(Body::full(long.clone()));
+        let (first, end) = pieces.first().await.unwrap();
+        assert_eq!((first.len(), end), (MAX_PART, false));
+        assert_eq!(pieces.restore(first).collect().await.unwrap().to_bytes(), long);
     }
 }

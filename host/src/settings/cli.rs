@@ -3,13 +3,14 @@
 //! Holds text and parsed values only. What follows from them, together with files and defaults, is decided in
 //! `client` and `proxy` beside this file.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{convert::Infallible, num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use serde::Deserialize;
 
 use super::{
+    author::PluginCommand,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{Domain, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
 };
@@ -54,6 +55,9 @@ pub enum Command {
     /// Make a key, or show what it names
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Write, try and measure plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Write a completion script for a shell to stdout
     #[command(
         after_help = "Example:\n  tunnel completions bash > ~/.local/share/bash-completion/completions/tunnel"
@@ -70,6 +74,10 @@ pub struct ClientArgs {
     /// The service to publish: a port, host:port, an http(s) URL, or a name from tunnel.toml
     /// [default: http://localhost:8080]
     pub target: Option<Target>,
+
+    /// Taken only to be refused in words.
+    #[arg(hide = true, value_name = "TARGET", value_parser = one_target)]
+    pub more: Vec<Infallible>,
 
     /// The proxy to publish through [default: http://localhost:6519]
     #[arg(long, value_name = "URL", env = "TUNNEL_PROXY", hide_env_values = true, help_heading = "Tunnel")]
@@ -235,6 +243,11 @@ pub enum LogFormat {
 /// More sessions than this from one client gain nothing and meet the proxy's own bound.
 const MOST_CONNECTIONS: usize = 16;
 
+/// A second target; clap alone would call it an unexpected argument.
+fn one_target(_: &str) -> Result<Infallible, &'static str> {
+    Err("a command line takes one target; write several into tunnel.toml, and publish them with --all")
+}
+
 /// A number of sessions.
 pub(super) fn connections(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -285,6 +298,8 @@ mod tests {
     fn wrong_usage_is_said_in_a_sentence() {
         for (line, says) in [
             ("tunnel http://localhost/x", "it takes no path"),
+            ("tunnel 3000 4000", "write several into tunnel.toml"),
+            ("tunnel 3000 4000 5000", "write several into tunnel.toml"),
             ("tunnel --all 3000", "cannot be used with"),
             ("tunnel --connections 0", "1 to 16"),
             ("tunnel proxy --listen 6519", "127.0.0.1:6519"),

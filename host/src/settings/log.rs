@@ -39,9 +39,9 @@ fn filter(text: &str) -> Result<EnvFilter, SettingsError> {
 fn level(verbose: u8) -> &'static str {
     match verbose {
         0 => "warn",
-        1 => "warn,tunnel=info",
-        2 => "info,tunnel=debug",
-        _ => "debug,tunnel=trace",
+        1 => "warn,tunnel=info,plugin=info",
+        2 => "info,tunnel=debug,plugin=debug",
+        _ => "debug,tunnel=trace,plugin=trace",
     }
 }
 

@@ -4,6 +4,7 @@
 //! for files ([`mod@file`]); [`client`] and [`proxy`] put them together; [`mod@run`] starts the role that was asked
 //! for, and [`report`] turns what the roles tell into lines on stdout. Must not know how a role does its work.
 
+pub mod author;
 pub mod cli;
 pub mod client;
 pub mod file;

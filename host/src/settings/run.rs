@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Output, SettingsError,
+    author::{self, AuthorError, PluginCommand},
     cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
     client::{ClientSettings, default_key},
     key, log,
@@ -40,6 +41,8 @@ use crate::{
 pub enum Failure {
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Author(#[from] AuthorError),
     #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
     #[error("{}", in_full(.0))]
@@ -55,6 +58,9 @@ pub enum Failure {
     #[error("nothing can be written to stdout: {0}")]
     Stdout(io::Error),
 }
+
+/// How long a demo may take to end: whoever pressed ctrl-c is looking at it.
+const DEMO_END: Duration = Duration::from_secs(1);
 
 /// An error with those causes that its own text leaves out.
 fn in_full(error: &(dyn Error + 'static)) -> String {
@@ -80,6 +86,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Proxy(args)) => run_proxy(*args).await,
         Some(Command::Demo(args)) => run_demo(args).await,
         Some(Command::Key(command)) => run_key(command),
+        Some(Command::Plugin(command)) => run_author(command).await,
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tunnel", &mut script);
@@ -163,10 +170,21 @@ async fn demonstrate(listen: Option<Listen>, reporter: &Reporter) -> Result<(), 
     let mut servers = JoinSet::new();
     servers.spawn(sample.run(stop.clone()));
     servers.spawn(proxy.run(stop.clone()));
-    let result = client::run(config, stop.clone()).await;
-    stop.cancel();
-    servers.join_all().await;
-    Ok(result?)
+    let report = config.report.clone();
+    let ending = async {
+        let result = client::run(config, stop.clone()).await;
+        stop.cancel();
+        servers.join_all().await;
+        result
+    };
+    tokio::select! {
+        result = ending => Ok(result?),
+        () = async { stop.cancelled().await; tokio::time::sleep(DEMO_END).await } => {
+            // Peers that don't read get no last words. What is left ends with the process.
+            report(client::Event::Stopped);
+            Ok(())
+        }
+    }
 }
 
 /// The usual port, so that the URL is easy to remember, or a free one; the port that was asked for, or none.
@@ -204,7 +222,7 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         trusted_proxies: Vec::new(),
         answer_timeout: Duration::from_secs(30),
         // An open page holds streams that never end by themselves.
-        grace_period: Duration::from_secs(1),
+        grace_period: Duration::from_millis(500),
         // The page shows an upload's progress, which takes more than the 500 kB of a public proxy.
         limits: proxy::Limits { max_body: Some(1_000_000_000), ..proxy::Limits::default() },
         report: reporter.demo_proxy(),
@@ -248,6 +266,12 @@ fn url_of(listener: SocketAddr) -> Uri {
 
 fn authority(address: SocketAddr) -> Authority {
     address.to_string().parse().expect("an address and a port")
+}
+
+async fn run_author(command: PluginCommand) -> Result<(), Failure> {
+    // What the plugin logs is what its author wants to see.
+    log::start(&Output { format: LogFormat::Text, verbose: 1 })?;
+    print(author::author(command).await?.as_bytes())
 }
 
 fn run_key(command: KeyCommand) -> Result<(), Failure> {

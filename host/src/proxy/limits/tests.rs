@@ -91,7 +91,7 @@ async fn an_upload_that_stalls_is_the_visitors_fault() {
         Fake::new(async |request: Request| ok(request.body.collect().await?.to_bytes())),
     );
     let (_feed, body) = fed();
-    assert_eq!(fails(&stage, Request { body, ..request() }).await, ErrorKind::BadRequest);
+    assert_eq!(fails(&stage, Request { body, ..request() }).await, ErrorKind::RequestTimedOut);
     let deaf = AnswerTimeout::new(LIMIT, Fake::new(async |_request: Request| std::future::pending().await));
     let (_feed, body) = fed();
     assert_eq!(

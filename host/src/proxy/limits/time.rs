@@ -51,7 +51,7 @@ impl AnswerTimeout {
 
     fn stalled(&self) -> ForwardError {
         let detail = format!("nothing more of the request's body arrived for {:?}", self.limit);
-        ForwardError::new(ErrorKind::BadRequest, detail)
+        ForwardError::new(ErrorKind::RequestTimedOut, detail)
     }
 }
 

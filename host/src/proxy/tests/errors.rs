@@ -270,7 +270,28 @@ async fn the_proxy_says_what_it_is() {
         visitor.send(get(path)).await;
         let (head, _) = visitor.response().await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {head}");
+        let marks = [header(&head, "tunnel-error"), header(&head, "tunnel-request-id")];
+        assert!(marks.iter().all(|mark| mark.is_some() == (status != "200")), "{path} {head}");
+        if status == "426" {
+            assert_eq!(header(&head, "upgrade"), Some("websocket"));
+            assert_eq!(header(&head, "connection"), Some("upgrade"));
+        }
     }
     visitor.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").await;
-    assert!(visitor.response().await.0.starts_with("HTTP/1.1 405 "));
+    let (head, _) = visitor.response().await;
+    assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+    assert_eq!(header(&head, "tunnel-error"), Some("method-not-allowed"));
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_is_408_and_the_end() {
+    let mut config = config();
+    config.answer_timeout = Duration::from_millis(100);
+    let node = Node::with(config, echo_body).await;
+    let mut visitor = node.connect().await;
+    visitor.send(format!("POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 2\r\n\r\n1", host())).await;
+    let (head, _) = visitor.response().await;
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+    assert_eq!(header(&head, "tunnel-error"), Some("request-timed-out"));
+    assert_eq!(header(&head, "connection"), Some("close"));
 }

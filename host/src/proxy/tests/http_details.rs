@@ -88,8 +88,7 @@ async fn response_headers_keep_order_repeats_bytes_and_their_date() {
     let mut visitor = node.connect().await;
     visitor.get("/", "").await;
     let head = visitor.until(b"\r\n\r\n").await;
-    let expected =
-        b"HTTP/1.1 299 <none>\r\nb: 1\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\nset-cookie: x=1\r\n\
+    let expected = b"HTTP/1.1 299 \r\nb: 1\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\nset-cookie: x=1\r\n\
         set-cookie: y=2\r\na: 3\r\na: \xff\r\ncontent-length: 1\r\n\r\n";
     assert_eq!(String::from_utf8_lossy(&head), String::from_utf8_lossy(expected));
     assert_eq!(head, expected);
@@ -191,6 +190,17 @@ async fn a_trusted_proxy_tells_who_the_visitor_is() {
     let mut visitor = node.connect().await;
     visitor.get("/", "X-Forwarded-For: 9.9.9.9, 203.0.113.7\r\nX-Forwarded-Proto: https\r\n").await;
     assert_eq!(echoed(&mut visitor).await, "https 203.0.113.7:0");
+}
+
+/// Hyper would write `<none>`.
+#[tokio::test]
+async fn a_status_without_a_usual_reason_has_none() {
+    let node = Node::with(config(), async |_| response(299, &[], Body::full("ok"))).await;
+    let mut visitor = node.connect().await;
+    visitor.get("/", "").await;
+    let (head, body) = visitor.response().await;
+    assert!(head.starts_with("HTTP/1.1 299 \r\n"), "{head}");
+    assert_eq!(body, b"ok");
 }
 
 #[tokio::test]
