@@ -182,6 +182,10 @@ async fn collect(mut body: Body, limit: usize, way: Way) -> Result<(Bytes, Optio
 
 /// A body that asks about each of its pieces as it passes.
 pub(super) fn chunks(visit: &Arc<Visit>, hand: &mut Hand, body: Body, way: Way) -> Body {
+    if body.is_end_stream() {
+        // Made a stream, nothing would become a body of unknown length, e.g. of a GET.
+        return body;
+    }
     // What the plugin makes of it has a length that nobody knows yet.
     hygiene::retain(headers(hand, way), |name| *name != header::CONTENT_LENGTH);
     let copy = Hand {

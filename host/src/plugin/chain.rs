@@ -10,9 +10,10 @@ use super::{
     hand::Hand,
     load::Plugin,
     visit::Visit,
+    websocket,
 };
 use crate::exchange::{
-    Accepted, Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, RequestKind, Response,
+    Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, RequestKind, Response,
 };
 
 /// Plugins in order, and the stage behind them.
@@ -29,10 +30,11 @@ impl Chain {
 
     async fn run(&self, request: Request) -> Result<Answer, ForwardError> {
         let Request { head, mut body, context } = request;
+        let exchange = context.exchange;
         let mut hand = Some(Hand::new(head, context));
         let mut visits = Vec::with_capacity(self.plugins.len());
         for plugin in &self.plugins {
-            let visit = Arc::new(Visit::new(plugin));
+            let visit = Arc::new(Visit::new(plugin, exchange));
             if plugin.hooks.request {
                 match on_request(&visit, &mut hand, body).await? {
                     Passed::On(onward) => body = onward,
@@ -138,7 +140,7 @@ async fn way_back(visits: Vec<Arc<Visit>>, hand: Hand, mut answer: Answer) -> Re
                 Answer::Http(on_response(&visit, &mut hand, response).await?)
             }
             Answer::WebSocket(accepted) if visit.plugin.hooks.websocket => {
-                Answer::WebSocket(on_open(&visit, &mut hand, accepted).await?)
+                Answer::WebSocket(websocket::on_open(&visit, &mut hand, accepted).await?)
             }
             answer => answer,
         };
@@ -190,8 +192,4 @@ async fn on_response(
             body::Whole::Answered(response) => Ok(response),
         },
     }
-}
-
-async fn on_open(_: &Arc<Visit>, _: &mut Option<Hand>, accepted: Accepted) -> Result<Accepted, ForwardError> {
-    Ok(accepted)
 }

@@ -53,9 +53,10 @@ pub enum Role {
 pub struct Grant {
     /// A key-value store: the plugin's own bucket `default`.
     pub kv: bool,
-    /// Buckets that it shares with other plugins, by name.
+    /// Buckets that it shares with other plugins, by name; `default` is no name for one.
     pub shared_kv: Vec<String>,
-    /// Origins that it may send requests to (scheme, host and port; no path).
+    /// Origins that it may send requests to (scheme, host and port; no path). A name may resolve to private addresses, but
+    /// not to this machine, its link, or a cloud's metadata: those have to be named as addresses, or as `localhost`.
     pub http: Vec<http::Uri>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Vec<u8>>,
@@ -72,7 +73,7 @@ pub struct Folder {
     pub host: PathBuf,
     /// How the guest names it.
     pub guest: String,
-    /// Whether the guest may change what is in it.
+    /// Whether the guest may change what is in it. Nothing bounds how much it writes.
     pub writable: bool,
 }
 
@@ -87,6 +88,8 @@ pub struct Limits {
     pub wait: Duration,
     /// Bytes of a body in mode `whole`, of a body that it makes, and of an answer to a request that it sends.
     pub body: usize,
+    /// Bytes of a message of a WebSocket that it makes, and of all extra messages of one verdict together.
+    pub message: usize,
     /// Bytes of state of one exchange.
     pub state: usize,
     /// Instances at once.
@@ -117,6 +120,8 @@ impl Default for Limits {
             wait: Duration::from_secs(30),
             // As much as a request's body has by default.
             body: 500_000,
+            // As much as a message has by default.
+            message: 16 << 20,
             state: 64 << 10,
             // Two for each connection that a busy browser opens, times a few visitors: enough where calls take
             // microseconds, and at most 4 GiB where each takes all of its memory.

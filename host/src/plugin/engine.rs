@@ -16,7 +16,10 @@ use wasmtime::{
     Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
 };
 
-use super::error::LoadError;
+use super::{
+    capability::{Stock, kv, metrics},
+    error::LoadError,
+};
 
 /// The unit of a guest's running time. A guest that never ends gives way to others this often, so it bounds by how much
 /// one can hold them up; a thread has to wake for each while guests run.
@@ -37,6 +40,8 @@ const RESIDENT: usize = 2 << 20;
 pub struct Options {
     /// Where compiled plugins are kept; nowhere if `None`.
     pub cache: Option<PathBuf>,
+    /// Where plugins keep entries; in this process's memory if `None`.
+    pub kv: Option<Arc<dyn kv::Store>>,
 }
 
 /// Loads plugins and runs them; cheap to clone.
@@ -46,6 +51,7 @@ pub struct Host(Arc<Shared>);
 struct Shared {
     engine: Engine,
     clock: Arc<Clock>,
+    stock: Arc<Stock>,
 }
 
 impl Host {
@@ -69,7 +75,17 @@ impl Host {
         });
         let engine = engine.map_err(|error| LoadError::Compile(format!("no WebAssembly here: {error:#}")))?;
         let clock = Clock::start(engine.clone());
-        Ok(Self(Arc::new(Shared { engine, clock })))
+        let stock = Arc::new(Stock::new(options.kv.clone()));
+        Ok(Self(Arc::new(Shared { engine, clock, stock })))
+    }
+
+    /// What plugins have measured, by plugin and name; a snapshot.
+    pub fn metrics(&self) -> Vec<metrics::Series> {
+        self.0.stock.metrics()
+    }
+
+    pub(super) fn stock(&self) -> &Arc<Stock> {
+        &self.0.stock
     }
 
     pub(super) fn engine(&self) -> &Engine {

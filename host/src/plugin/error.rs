@@ -41,6 +41,8 @@ pub(super) enum HookError {
     Verdict(String),
     #[error("its init failed in a new instance: {0}")]
     Init(String),
+    #[error("{0}")]
+    Grant(String),
     #[error("all {0} instances are busy, and as many calls wait as may (limits.instances, limits.queue)")]
     Busy(usize),
     #[error("it failed too often in a row and isn't asked for a while")]

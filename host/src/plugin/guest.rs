@@ -1,7 +1,14 @@
 //! One running instance, and a call of one of its hooks under its limits.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
+use futures_util::FutureExt;
 use wasmtime::{
     Store, Trap, UpdateDeadline,
     component::{Instance, Resource},
@@ -13,11 +20,12 @@ use super::{
         tunnel::plugin::types::{BodyVerdict, Fault, HeadVerdict, Side, WsAccept, WsMessage, WsVerdict},
     },
     config::Limits,
-    engine::Clock,
     error::HookError,
     hand::Hand,
-    state::State,
+    meter::Meter,
+    state::{MAX_HANDLES, State},
 };
+use crate::exchange::ExchangeId;
 
 /// What a component exports, found once for all of its instances.
 #[derive(Clone)]
@@ -33,7 +41,7 @@ pub(super) struct Exports {
 pub(super) struct Guest {
     store: Store<State>,
     limits: Arc<Limits>,
-    clock: Arc<Clock>,
+    meter: Arc<Meter>,
     request: Option<http_request_hook::Guest>,
     response: Option<http_response_hook::Guest>,
     websocket: Option<ws_hook::Guest>,
@@ -51,7 +59,6 @@ impl Guest {
         instance: Instance,
         exports: &Exports,
         limits: Arc<Limits>,
-        clock: Arc<Clock>,
         config: &str,
     ) -> Result<Self, HookError> {
         let broken = |error: wasmtime::Error| HookError::Init(format!("{error:#}"));
@@ -68,12 +75,11 @@ impl Guest {
         }
         let (request, response) = (load!(request), load!(response));
         let (websocket, tick) = (load!(websocket), load!(tick));
-        let mut guest = Self { store, limits, clock, request, response, websocket, tick, calls: 0 };
+        let meter = Arc::clone(&store.data().meter);
+        let mut guest = Self { store, limits, meter, request, response, websocket, tick, calls: 0 };
         guest.begin("init", None);
-        let running = guest.clock.running();
         let initialised = lifecycle.call_init(&mut guest.store, config);
-        let initialised = bounded(initialised, guest.limits.wait).await;
-        drop(running);
+        let initialised = bounded(initialised, &guest.meter, guest.limits.wait).await;
         guest.end();
         match guest.judge(initialised) {
             Ok(Ok(())) => Ok(guest),
@@ -87,6 +93,11 @@ impl Guest {
         self.calls += 1;
         self.store.data_mut().begin(hook, self.limits.time, hand);
         self.store.set_epoch_deadline(1);
+    }
+
+    /// Names the exchange in what the call logs, also where it isn't lent.
+    pub(super) fn on_behalf_of(&mut self, hook: &'static str, exchange: ExchangeId) {
+        self.store.data_mut().lent.begin(hook, Some(exchange));
     }
 
     /// Takes the exchange back, however the call ended.
@@ -116,10 +127,8 @@ macro_rules! call {
         let Some(hook) = $guest.$hook.as_ref() else {
             return Err(HookError::Trap("the hook isn't exported".to_owned()));
         };
-        let running = $guest.clock.running();
-        let called = bounded(hook.$call(&mut $guest.store $(, $argument)*), $guest.limits.wait).await;
-        drop(running);
-        called
+        let called = hook.$call(&mut $guest.store $(, $argument)*);
+        bounded(called, &$guest.meter, $guest.limits.wait).await
     }};
 }
 
@@ -182,22 +191,30 @@ impl Guest {
 }
 
 /// `None` if it takes too long, its waiting included. Most calls never wait: no timer is armed for them.
-async fn bounded<T>(call: impl Future<Output = T>, wait: std::time::Duration) -> Option<T> {
-    let mut call = std::pin::pin!(call);
-    let first = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx))).await;
-    match first {
-        std::task::Poll::Ready(done) => Some(done),
-        std::task::Poll::Pending => tokio::time::timeout(wait, call).await.ok(),
+pub(super) async fn bounded<T>(call: impl Future<Output = T>, meter: &Meter, wait: Duration) -> Option<T> {
+    let mut call = pin!(call);
+    let mut call = poll_fn(|cx| {
+        let _runs = meter.polled();
+        call.as_mut().poll(cx)
+    });
+    match poll_fn(|cx| Poll::Ready(call.poll_unpin(cx))).await {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => tokio::time::timeout(wait, call).await.ok(),
     }
 }
 
-/// Sets up what interrupts a guest that runs for too long. In between it gives way to other tasks.
-pub(super) fn limit_time(store: &mut Store<State>) {
+/// Sets up what interrupts a guest that runs for too long, and what else bounds it beside its memory. Between two ticks it
+/// gives way to other tasks.
+pub(super) fn limit(store: &mut Store<State>, limits: &Limits) {
+    store.limiter(|state| &mut state.bounds);
     store.epoch_deadline_callback(|mut context| {
-        let state = context.data_mut();
-        state.ticks = state.ticks.saturating_sub(1);
-        Ok(if state.ticks == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+        let late = context.data_mut().tick();
+        Ok(if late { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
     });
+    // More than the host's own table takes, whose end is an error and not a trap.
+    store.set_max_component_handles(2 * MAX_HANDLES);
+    // What it hands over is copied; a list of empty things is larger here than there.
+    store.set_hostcall_fuel(limits.memory);
 }
 
 /// The innermost cause: what a guest's author can act on. The whole chain has wasmtime's addresses in it.

@@ -1,13 +1,13 @@
 //! From bytes to a plugin that can be called, and its calls.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::SemaphorePermit;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{
     Store,
     component::{Component, InstancePre},
 };
-use wasmtime_wasi::WasiCtx;
 
 use super::{
     artefact,
@@ -20,8 +20,11 @@ use super::{
     engine::{Clock, Host},
     error::{HookError, LoadError},
     guest::{self, Exports, Guest},
+    meter::Meter,
     pool::Pool,
     state::State,
+    tick,
+    websocket::Farewells,
 };
 
 /// Which hooks a plugin exports.
@@ -48,9 +51,12 @@ pub struct Plugin {
     exports: Exports,
     instances: InstancePre<State>,
     clock: Arc<Clock>,
-    loan: Loan,
+    loan: Arc<Loan>,
     pool: Pool,
     breaker: Breaker,
+    /// Calls its tick hook.
+    ticking: OnceLock<AbortOnDropHandle<()>>,
+    pub(super) farewells: Farewells,
 }
 
 impl Host {
@@ -78,9 +84,11 @@ impl Host {
             exports,
             instances,
             clock: Arc::clone(self.clock()),
-            loan: Loan::new(&config),
+            loan: Loan::new(&config, self.stock())?,
             pool: Pool::new(limits.instances, limits.queue),
             breaker: Breaker::new(limits.failures, limits.pause),
+            ticking: OnceLock::new(),
+            farewells: Farewells::new(),
             limits,
             config,
         };
@@ -91,7 +99,11 @@ impl Host {
             })
         })?;
         plugin.pool.keep(guest);
-        Ok(Arc::new(plugin))
+        let plugin = Arc::new(plugin);
+        if hooks.tick {
+            let _ = plugin.ticking.set(tick::begin(&plugin));
+        }
+        Ok(plugin)
     }
 
     async fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
@@ -181,27 +193,30 @@ impl Plugin {
         &self.config
     }
 
+    /// Waits until every `on-close` that is due has been called. To be awaited before the plugin, or the process, goes.
+    pub async fn settled(&self) {
+        self.farewells.said().await;
+    }
+
     /// A fresh instance, initialised.
-    async fn start(&self) -> Result<Guest, HookError> {
-        let state =
-            State::new(self.config.role, self.loan.lend(), WasiCtx::builder().build(), self.limits.memory);
+    pub(super) async fn start(&self) -> Result<Guest, HookError> {
+        let (lent, wasi) = self.loan.lend()?;
+        let meter = Meter::new(&self.clock);
+        let state = State::new(self.config.role, lent, wasi, self.limits.memory, Arc::clone(&meter));
         let mut store = Store::new(self.instances.engine(), state);
-        store.limiter(|state| &mut state.bounds);
-        guest::limit_time(&mut store);
+        guest::limit(&mut store, &self.limits);
         store.data_mut().begin("init", self.limits.time, None);
         store.set_epoch_deadline(1);
-        let running = self.clock.running();
-        let instance = self.instances.instantiate_async(&mut store).await;
-        drop(running);
-        let instance = instance.map_err(|error| {
+        let instance = self.instances.instantiate_async(&mut store);
+        let instance = guest::bounded(instance, &meter, self.limits.wait).await;
+        let instance = instance.ok_or(HookError::Wait(self.limits.wait))?.map_err(|error| {
             if store.data().bounds.passed {
                 HookError::Memory(self.limits.memory)
             } else {
                 HookError::Trap(format!("{:#}", error))
             }
         })?;
-        let (limits, clock) = (Arc::clone(&self.limits), Arc::clone(&self.clock));
-        Guest::start(store, instance, &self.exports, limits, clock, &self.config.config).await
+        Guest::start(store, instance, &self.exports, Arc::clone(&self.limits), &self.config.config).await
     }
 
     /// An instance to call, idle or fresh.
@@ -227,8 +242,19 @@ impl Plugin {
         exchange: Option<crate::exchange::ExchangeId>,
         end: &Result<T, HookError>,
     ) {
+        self.count(&self.breaker, hook, exchange, end);
+    }
+
+    /// As [`Self::note`], by another breaker.
+    pub(super) fn count<T>(
+        &self,
+        breaker: &Breaker,
+        hook: &'static str,
+        exchange: Option<crate::exchange::ExchangeId>,
+        end: &Result<T, HookError>,
+    ) {
         let Err(error) = end else {
-            return self.breaker.succeeded();
+            return breaker.succeeded();
         };
         let exchange = exchange.map(tracing::field::display);
         match error {
@@ -236,10 +262,10 @@ impl Plugin {
             HookError::Paused => {}
             _ => tracing::warn!(target: "plugin", plugin = &*self.name, hook, exchange, "failed: {error}"),
         }
-        if error.counts() && self.breaker.failed() {
+        if error.counts() && breaker.failed() {
             let pause = self.limits.pause;
             tracing::error!(
-                target: "plugin", plugin = &*self.name,
+                target: "plugin", plugin = &*self.name, hook,
                 "{} failures in a row: it isn't asked for {pause:?}", self.limits.failures
             );
         }

@@ -4,7 +4,7 @@
 //! them ([`Chain`]). Must not know that there is a tunnel, who called, or where files lie: it is given bytes.
 //!
 //! A component becomes a [`Plugin`] by [`Host::load`]: told apart from what it isn't (`artefact`), compiled or found in
-//! the cache (`engine`), its imports held against its grants (`load`), and tried once. A [`Chain`] takes each exchange
+//! the cache (`engine`), its imports held against its grants (`capability`), and tried once (`load`). A [`Chain`] takes each exchange
 //! through its plugins, first to last on the way in and last to first on the way back, and applies a verdict only when
 //! the hook returned well and everything in it is allowed (`edit`). Instances are pooled (`pool`); what fails is
 //! thrown away, and counted (`breaker`).
@@ -23,14 +23,18 @@ mod guest;
 mod hand;
 pub mod inspect;
 mod load;
+mod meter;
 mod pool;
 mod state;
+mod tick;
 mod visit;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
 
 pub use artefact::Kind;
+pub use capability::{kv, metrics};
 pub use chain::Chain;
 pub use config::{Config, Grant, Isolation, Limits, OnFailure, Role};
 pub use engine::{Host, Options};

@@ -1,6 +1,6 @@
 //! What belongs to one guest: the exchange in hand, its bounds, and what it was lent.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -10,7 +10,12 @@ use super::{
     config::Role,
     engine::TICK,
     hand::{Hand, ResponseHead},
+    meter::Meter,
 };
+
+/// Handles that one guest may have open at once: of the host's table, and of the engine's, which a guest grows without
+/// asking the host. Each takes a few dozen bytes outside of what its limit of memory counts.
+pub(super) const MAX_HANDLES: usize = 10_000;
 
 /// The data of one guest's store.
 pub(super) struct State {
@@ -19,24 +24,36 @@ pub(super) struct State {
     pub(super) bounds: Bounds,
     /// Ticks of the engine's clock that the running call may still see.
     pub(super) ticks: u64,
+    /// How long it may run.
+    time: Duration,
+    pub(super) meter: Arc<Meter>,
     pub(super) table: ResourceTable,
     pub(super) wasi: WasiCtx,
     hand: Option<Hand>,
 }
 
 impl State {
-    pub(super) fn new(role: Role, lent: Lent, wasi: WasiCtx, memory: usize) -> Self {
+    pub(super) fn new(role: Role, lent: Lent, wasi: WasiCtx, memory: usize, meter: Arc<Meter>) -> Self {
         let bounds = Bounds { memory, used: 0, passed: false };
-        Self { role, lent, bounds, ticks: 0, table: ResourceTable::new(), wasi, hand: None }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Self { role, lent, bounds, ticks: 0, time: Duration::ZERO, meter, table, wasi, hand: None }
     }
 
     /// A call begins.
     pub(super) fn begin(&mut self, hook: &'static str, time: Duration, hand: Option<Hand>) {
         // One more than asked: the first may follow at once.
         self.ticks = u64::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        self.lent.hook = hook;
-        self.lent.exchange = hand.as_ref().map(|hand| hand.context.exchange);
+        self.time = time;
+        self.meter.reset();
+        self.lent.begin(hook, hand.as_ref().map(|hand| hand.context.exchange));
         self.hand = hand;
+    }
+
+    /// A tick of the engine's clock while the call runs. Says whether it has run for too long.
+    pub(super) fn tick(&mut self) -> bool {
+        self.ticks = self.ticks.saturating_sub(1);
+        self.ticks == 0 && self.meter.run_time() >= self.time
     }
 
     /// The call has ended, well or not.

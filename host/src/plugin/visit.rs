@@ -13,6 +13,7 @@ use crate::exchange::{ExchangeId, ForwardError};
 
 pub(super) struct Visit {
     pub(super) plugin: Arc<Plugin>,
+    pub(super) exchange: ExchangeId,
     /// What the plugin's hooks hand each other.
     state: Mutex<Arc<[u8]>>,
     /// With isolation by exchange: the instance between two calls.
@@ -23,7 +24,6 @@ pub(super) struct Visit {
 macro_rules! call {
     ($visit:ident, $name:literal, $hand:expr, $hook:ident($($argument:expr),*)) => {{
         let hand: &mut Option<Hand> = $hand;
-        let exchange = hand.as_ref().map(|hand| hand.context.exchange);
         let mut own = $visit.own().await;
         let lease = match own.as_mut().and_then(|own| own.take()) {
             Some(lease) => Ok(lease),
@@ -33,6 +33,7 @@ macro_rules! call {
             Err(error) => Err(error),
             Ok(mut lease) => {
                 lease.guest().begin($name, hand.take());
+                lease.guest().on_behalf_of($name, $visit.exchange);
                 let outcome = lease.guest().$hook($($argument),*).await;
                 *hand = lease.guest().end();
                 if outcome.is_ok() {
@@ -44,15 +45,16 @@ macro_rules! call {
                 outcome
             }
         };
-        $visit.plugin.note($name, exchange, &outcome);
+        $visit.plugin.note($name, Some($visit.exchange), &outcome);
         outcome
     }};
 }
 
 impl Visit {
-    pub(super) fn new(plugin: &Arc<Plugin>) -> Self {
+    pub(super) fn new(plugin: &Arc<Plugin>, exchange: ExchangeId) -> Self {
         Self {
             plugin: Arc::clone(plugin),
+            exchange,
             state: Mutex::new(Arc::from([])),
             own: tokio::sync::Mutex::new(None),
         }

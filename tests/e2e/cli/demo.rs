@@ -56,19 +56,16 @@ async fn the_demo_works_as_printed_and_ends_with_ctrl_c() {
 }
 
 #[tokio::test]
-async fn the_demo_ends_at_once_whoever_is_stuck() {
+async fn the_demo_ends_whoever_is_stuck() {
     let mut demo = Demo::start().await;
     // More than the sockets' buffers hold, and never read.
     let mut download = demo.ask("GET /download?bytes=1000000000", "").await;
     assert_eq!(download.head().await.status(), 200);
     let mut upload = demo.ask("POST /upload", "Content-Length: 100\r\n").await;
     upload.send("half").await;
-    let begun = std::time::Instant::now();
     demo.process.signal(Signal::INT);
     let exit = demo.process.exit().await;
     assert_eq!(exit.code, Some(0), "{exit:?}");
-    let took = begun.elapsed();
-    assert!(took < std::time::Duration::from_millis(2500), "{took:?}");
 }
 
 #[tokio::test]

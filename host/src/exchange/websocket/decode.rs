@@ -192,7 +192,7 @@ fn close(mut payload: Bytes) -> Result<Close, Violation> {
 
 /// Whether a close frame may carry this code: section 7.4 and the registry that it set up; 1004 to 1006 and 1015
 /// are never sent.
-pub(super) fn may_be_sent(code: u16) -> bool {
+pub fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 

@@ -12,6 +12,7 @@ mod mask;
 mod tests;
 
 pub use codec::{Role, over};
+pub use decode::may_be_sent;
 pub use join::{Joined, join};
 
 use std::{fmt, pin::Pin};

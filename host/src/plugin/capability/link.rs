@@ -6,7 +6,7 @@ use wasmtime::{
 };
 
 use super::super::{
-    bindings::tunnel::plugin::{clock, exchange, log, random, secrets, types},
+    bindings::tunnel::plugin::{clock, exchange, http_client, kv, log, metrics, random, secrets, types},
     config::Grant,
     error::LoadError,
     state::State,
@@ -83,6 +83,13 @@ pub(in crate::plugin) fn linker(engine: &Engine, grant: &Grant) -> wasmtime::Res
     log::add_to_linker::<State, HasSelf<State>>(l, |state| state)?;
     clock::add_to_linker::<State, HasSelf<State>>(l, |state| state)?;
     random::add_to_linker::<State, HasSelf<State>>(l, |state| state)?;
+    metrics::add_to_linker::<State, HasSelf<State>>(l, |state| state)?;
+    if grant.kv || !grant.shared_kv.is_empty() {
+        kv::add_to_linker::<State, HasSelf<State>>(l, |state| state)?;
+    }
+    if !grant.http.is_empty() {
+        http_client::add_to_linker::<State, HasSelf<State>>(l, |state| state)?;
+    }
     if !grant.secrets.is_empty() {
         secrets::add_to_linker::<State, HasSelf<State>>(l, |state| state)?;
     }

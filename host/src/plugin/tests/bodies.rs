@@ -144,6 +144,20 @@ async fn bodies_that_fail_a_skipped_plugin_pass_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_request_without_a_body_stays_one() {
+    let plugin = load(bodies("request", "chunks", "trap")).await;
+    struct Empty;
+    impl Forward for Empty {
+        fn forward(&self, request: Request) -> ForwardFuture<'_> {
+            let empty = http_body::Body::is_end_stream(&request.body);
+            Box::pin(async move { Err(ForwardError::new(ErrorKind::Offline, format!("empty: {empty}"))) })
+        }
+    }
+    let chain = Chain::new(vec![plugin], Arc::new(Empty));
+    assert_eq!(exchange(&chain, request("")).await.unwrap_err().detail(), "empty: true");
+}
+
+#[tokio::test]
 async fn an_answer_without_a_body_asks_nobody_about_it() {
     let (chain, _) = chain(bodies("response", "whole", "trap")).await;
     let mut head = request("");

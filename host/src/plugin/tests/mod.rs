@@ -3,6 +3,10 @@
 mod bodies;
 mod heads;
 mod hostile;
+mod lent;
+mod sealed;
+mod sockets;
+mod time;
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -27,8 +31,8 @@ fn guest(name: &str) -> Vec<u8> {
 /// One engine for all tests: each has the addresses of a thousand instances.
 fn host() -> &'static Host {
     static HOST: LazyLock<Host> = LazyLock::new(|| {
-        Host::new(&Options { cache: Some(std::path::absolute(format!("{GUESTS}/compiled")).unwrap()) })
-            .unwrap()
+        let cache = Some(std::path::absolute(format!("{GUESTS}/compiled")).unwrap());
+        Host::new(&Options { cache, ..Options::default() }).unwrap()
     });
     &HOST
 }
@@ -105,5 +109,74 @@ async fn exchange(chain: &Chain, request: Request) -> Result<(StatusCode, Header
             Ok((response.status, response.headers, response.body.collect().await?.to_bytes()))
         }
         Answer::WebSocket(_) => panic!("nobody asked for a WebSocket"),
+    }
+}
+
+/// The settings of a guest that does what it is told, under a name of its own: what a plugin keeps is kept by name.
+fn probe(name: &str) -> Config {
+    let mut config = Config::new(name, Role::Proxy);
+    // It imports everything.
+    config.grant.kv = true;
+    config.grant.secrets.insert("key".to_owned(), b"open sesame".to_vec());
+    config.grant.http = vec!["http://127.0.0.1:1".parse().unwrap()];
+    config
+}
+
+async fn load_probe(config: Config) -> Chain {
+    let plugin = host().load(&guest("probe"), config).await.unwrap();
+    Chain::new(vec![plugin], Arc::new(Origin::default()))
+}
+
+/// Runs the steps of a script, and gives back what came of each.
+async fn run(chain: &Chain, script: serde_json::Value) -> serde_json::Value {
+    let (_, _, results) = try_run(chain, script).await.unwrap();
+    serde_json::from_slice(&results).unwrap()
+}
+
+async fn try_run(
+    chain: &Chain,
+    script: serde_json::Value,
+) -> Result<(StatusCode, HeaderMap, Bytes), ForwardError> {
+    let mut request = request("");
+    request.head.headers.insert("script", HeaderValue::try_from(script.to_string()).unwrap());
+    exchange(chain, request).await
+}
+
+/// What this thread logs while it is there.
+struct Logged {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Logged {
+    fn begin() -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&bytes);
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || Shared(Arc::clone(&writer)))
+            .finish();
+        Self { bytes, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// The lines so far of the plugin of this name.
+    fn lines(&self, plugin: &str) -> Vec<String> {
+        let text = String::from_utf8(self.bytes.lock().unwrap().clone()).unwrap();
+        let named = format!("plugin=\"{plugin}\"");
+        text.lines().filter(|line| line.contains(&named)).map(|line| line.trim().to_owned()).collect()
+    }
+}
+
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
