@@ -4,8 +4,10 @@
 
 mod deny;
 mod fuzz;
+mod guests;
 mod step;
 mod test;
+mod wasm;
 
 use std::{env, path::Path, process::ExitCode};
 
@@ -14,7 +16,8 @@ use anyhow::{Context, Result, bail};
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  test [-- ARGS]                 format, lints, docs, dependencies, build, all tests; ARGS go to cargo test
+  test [-- ARGS]                 format, lints, docs, dependencies, build, plugins, all tests; ARGS go to cargo test
+  guests                         build the plugins of examples/ and tests/guests/ to target/guests/
   audit                          known vulnerabilities in dependencies (needs the network)
   fuzz [TARGET] [--seconds N]    fuzz one target, or each in turn, N seconds each (by default 60)
 ";
@@ -38,6 +41,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["test"] => test::run(&[]),
         ["test", "--", rest @ ..] => test::run(rest),
+        ["guests"] => guests::run(),
         ["audit"] => deny::audit(),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         [] | ["help" | "-h" | "--help", ..] => {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{deny, step::Step};
+use crate::{deny, guests, step::Step};
 
 /// Runs everything and stops at the first failure. `extra` goes to `cargo test`.
 pub(crate) fn run(extra: &[&str]) -> Result<()> {
@@ -15,6 +15,8 @@ pub(crate) fn run(extra: &[&str]) -> Result<()> {
     deny::check()?;
     // Built once and first, so that a broken build is told apart from a broken test.
     Step::cargo("build --workspace --bins --locked").run()?;
+    // Tests load them.
+    guests::run()?;
     Step::cargo("test --workspace --locked").arguments(extra).run()?;
     println!("xtask: everything holds, after {:.0} s", start.elapsed().as_secs_f32());
     Ok(())

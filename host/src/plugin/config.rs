@@ -60,9 +60,10 @@ pub enum Role {
 pub struct Grant {
     /// A key-value store: the plugin's own bucket `default`.
     pub kv: bool,
-    /// Buckets that it shares with other plugins, by name.
+    /// Buckets that it shares with other plugins, by name; `default` is no name for one.
     pub shared_kv: Vec<String>,
-    /// Origins that it may send requests to (scheme, host and port; no path).
+    /// Origins that it may send requests to (scheme, host and port; no path). A name may resolve to private addresses, but
+    /// not to this machine, its link, or a cloud's metadata: those have to be named as addresses, or as `localhost`.
     pub http: Vec<http::Uri>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Vec<u8>>,
@@ -79,7 +80,7 @@ pub struct Folder {
     pub host: PathBuf,
     /// How the guest names it.
     pub guest: String,
-    /// Whether the guest may change what is in it.
+    /// Whether the guest may change what is in it. Nothing bounds how much it writes.
     pub writable: bool,
 }
 

@@ -104,7 +104,7 @@ impl kv::HostBucket for State {
 
     async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Option<Vec<u8>>> {
         let place = or_tell!(self.place(&bucket, &key)?);
-        Ok(Ok(or_tell!(self.store().get(place).await)))
+        Ok(self.store().get(place).await.map_err(Into::into))
     }
 
     async fn set(
@@ -116,12 +116,12 @@ impl kv::HostBucket for State {
     ) -> Answer<()> {
         let place = or_tell!(self.place(&bucket, &key)?);
         let value = or_tell!(checked(&value));
-        Ok(Ok(or_tell!(self.store().set(place, value, lifetime(ttl_ms), self.lent.quota()).await)))
+        Ok(self.store().set(place, value, lifetime(ttl_ms), self.lent.quota()).await.map_err(Into::into))
     }
 
     async fn remove(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<()> {
         let place = or_tell!(self.place(&bucket, &key)?);
-        Ok(Ok(or_tell!(self.store().remove(place).await)))
+        Ok(self.store().remove(place).await.map_err(Into::into))
     }
 
     async fn increment(
@@ -132,7 +132,7 @@ impl kv::HostBucket for State {
         ttl_ms: u64,
     ) -> Answer<i64> {
         let place = or_tell!(self.place(&bucket, &key)?);
-        Ok(Ok(or_tell!(self.store().increment(place, by, lifetime(ttl_ms), self.lent.quota()).await)))
+        Ok(self.store().increment(place, by, lifetime(ttl_ms), self.lent.quota()).await.map_err(Into::into))
     }
 
     async fn swap(
@@ -146,7 +146,7 @@ impl kv::HostBucket for State {
         let place = or_tell!(self.place(&bucket, &key)?);
         let new = or_tell!(checked(&new));
         let (old, ttl, quota) = (old.as_deref(), lifetime(ttl_ms), self.lent.quota());
-        Ok(Ok(or_tell!(self.store().swap(place, old, new, ttl, quota).await)))
+        Ok(self.store().swap(place, old, new, ttl, quota).await.map_err(Into::into))
     }
 
     async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {

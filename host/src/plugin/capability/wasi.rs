@@ -24,6 +24,9 @@ use super::{
 /// Bytes that a guest may print at once; the engine makes a copy of so many.
 const PERMIT: usize = 64 << 10;
 
+/// Bytes of randomness that one call gives; more is a trap. Made here before the guest gets them.
+const MAX_RANDOM: u64 = 1 << 20;
+
 /// What one guest sees through WASI.
 ///
 /// # Errors
@@ -33,6 +36,7 @@ pub(super) fn context(grant: &Grant, voice: &Arc<Voice>) -> Result<WasiCtx, Hook
     // That none is granted is the default too; said here, because everything hangs on it.
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     wasi.stdout(Printed::new(Level::Info, voice)).stderr(Printed::new(Level::Warn, voice));
+    wasi.max_random_size(MAX_RANDOM);
     for (name, value) in &grant.env {
         wasi.env(name, value);
     }

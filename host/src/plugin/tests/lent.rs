@@ -159,7 +159,7 @@ async fn lines_over_the_limits_are_cut_and_counted() {
     run(&chain, json!([["log", "info", "0123456789", 1 << 20], ["repeat", 1000, ["stdout", "x\n"]]])).await;
     let lines = logged.lines("flood");
     assert_eq!(lines.len(), 4, "{lines:#?}");
-    assert!(lines[0].len() < 2300 && lines[0].contains("0123…") || lines[0].contains("…"), "{}", lines[0]);
+    assert!(lines[0].len() < 2300 && lines[0].contains('…'), "{}", lines[0]);
     assert!(lines[3].contains("1 lines dropped"), "{}", lines[3]);
     let dropped = host().metrics().into_iter().find(|s| &*s.plugin == "flood" && s.name == metrics::DROPPED);
     assert_eq!(dropped.unwrap().value, metrics::Value::Counter(998));

@@ -1,0 +1,120 @@
+//! Which compiler makes WebAssembly on this machine.
+//!
+//! Owns the choice and how each is called; knows nothing of plugins.
+
+use std::{env, path::Path, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::step::Step;
+
+/// In the order of our liking. `wasm32-wasip2` gives components and the whole standard library.
+const TARGETS: [&str; 2] = ["wasm32-wasip2", "wasm32-unknown-unknown"];
+
+/// The one whose standard library builds from source without a C library.
+const FROM_SOURCE: &str = "wasm32-unknown-unknown";
+
+/// Debian's compiler, with the sources of its own standard library, and a linker.
+const PACKAGES: &str = "rustc-web cargo-web rust-web-src lld";
+
+const ADVICE: &str =
+    "plugins need a compiler for WebAssembly; install one with: rustup target add wasm32-wasip2
+(or, where rustup can't download, on Debian: apt install rustc-web cargo-web rust-web-src lld)";
+
+/// A compiler that can make WebAssembly.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    /// The cargo that runs this, with the standard library that rustup installed for the target.
+    Installed(&'static str),
+    /// The cargo in this folder. It builds the standard library first, once, which takes a minute.
+    FromSource { bin: String, linker: String },
+}
+
+impl Toolchain {
+    /// Looks around, and installs Debian's packages where that needs no question: as root.
+    ///
+    /// # Errors
+    /// There is none; the error says what to install.
+    pub(crate) fn find() -> Result<Self> {
+        if let Some(target) = installed_target() {
+            return Ok(Self::Installed(target));
+        }
+        if let Some(debian) = debian() {
+            return Ok(debian);
+        }
+        if Path::new("/etc/debian_version").exists() && is_root() {
+            println!("xtask: no compiler for WebAssembly here: installing Debian's");
+            let install = format!("install --yes --no-install-recommends {PACKAGES}");
+            let installed = Step::new("apt-get").arguments(install.split(' ')).quiet_apt().run();
+            // A machine that never fetched the lists knows no package.
+            if installed.is_err() {
+                Step::new("apt-get").arguments(["update"]).quiet_apt().run()?;
+                Step::new("apt-get").arguments(install.split(' ')).quiet_apt().run()?;
+            }
+            if let Some(debian) = debian() {
+                return Ok(debian);
+            }
+        }
+        bail!(ADVICE)
+    }
+
+    /// The target's name, which is also that of the folder that cargo puts its files in.
+    pub(crate) fn target(&self) -> &'static str {
+        match self {
+            Self::Installed(target) => target,
+            Self::FromSource { .. } => FROM_SOURCE,
+        }
+    }
+
+    /// `cargo build` for the target.
+    pub(crate) fn build(&self) -> Step {
+        match self {
+            Self::Installed(target) => Step::cargo("build --target").arguments([target]),
+            Self::FromSource { bin, linker } => Step::new(format!("{bin}/cargo"))
+                .arguments(["build", "--target", FROM_SOURCE, "-Zbuild-std=std,panic_abort"])
+                .with("RUSTC", &format!("{bin}/rustc"))
+                // Building the standard library is unstable; this lets the stable compiler do it.
+                .with("RUSTC_BOOTSTRAP", "1")
+                .with("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker),
+        }
+    }
+}
+
+impl Step {
+    /// Debian's tools ask questions otherwise.
+    fn quiet_apt(self) -> Self {
+        self.with("DEBIAN_FRONTEND", "noninteractive")
+    }
+}
+
+fn installed_target() -> Option<&'static str> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let sysroot = Step::new(rustc).arguments(["--print", "sysroot"]).output()?;
+    let libraries = Path::new(sysroot.trim()).join("lib/rustlib");
+    TARGETS.into_iter().find(|target| libraries.join(target).join("lib").is_dir())
+}
+
+fn debian() -> Option<Toolchain> {
+    let bin = "/usr/bin";
+    let sysroot = Step::new(format!("{bin}/rustc")).arguments(["--print", "sysroot"]).output()?;
+    let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/std");
+    let linker = linker(bin)?;
+    (sources.is_dir() && Path::new(bin).join("cargo").exists())
+        .then(|| Toolchain::FromSource { bin: bin.to_owned(), linker })
+}
+
+/// The linker that came with the running compiler is newer than Debian's, so it is asked first.
+fn linker(bin: &str) -> Option<String> {
+    let ours = Step::new("rustc").arguments(["--print", "target-libdir"]).output();
+    let ours = ours.map(|libraries| Path::new(libraries.trim()).with_file_name("bin").join("rust-lld"));
+    [ours, Some(Path::new(bin).join("wasm-ld"))]
+        .into_iter()
+        .flatten()
+        .find(|path| path.exists())
+        .map(|path| path.to_string_lossy().into_owned())
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
