@@ -5,6 +5,7 @@ mod heads;
 mod hostile;
 mod lent;
 mod sealed;
+mod sockets;
 mod time;
 
 use std::sync::{Arc, LazyLock, Mutex};

@@ -16,11 +16,9 @@ mod queue;
 mod verdict;
 
 #[cfg(test)]
-mod guest_tests;
-#[cfg(test)]
 mod pressure_tests;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub(super) use farewell::Farewells;
 

@@ -89,12 +89,12 @@ impl Listener for Fake {
 
 /// One end of a duplex in memory, as its peer sees it.
 #[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) send: Option<mpsc::Sender<Event>>,
-    pub(super) receive: mpsc::Receiver<Event>,
+pub(in crate::plugin) struct Peer {
+    pub(in crate::plugin) send: Option<mpsc::Sender<Event>>,
+    pub(in crate::plugin) receive: mpsc::Receiver<Event>,
 }
 
-pub(super) fn memory(capacity: usize) -> (Duplex, Peer) {
+pub(in crate::plugin) fn memory(capacity: usize) -> (Duplex, Peer) {
     let (send, mut incoming) = mpsc::channel(capacity);
     let (outgoing, receive) = mpsc::channel(capacity);
     let outgoing = PollSender::new(outgoing)
@@ -105,7 +105,7 @@ pub(super) fn memory(capacity: usize) -> (Duplex, Peer) {
 }
 
 impl Peer {
-    pub(super) async fn send(&mut self, event: Event) {
+    pub(in crate::plugin) async fn send(&mut self, event: Event) {
         let send = self.send.as_ref().expect("not hung up").send(event);
         timeout(PATIENCE, send).await.expect("it is taken").expect("somebody takes it");
     }
@@ -122,11 +122,11 @@ impl Peer {
         unreachable!()
     }
 
-    pub(super) async fn next(&mut self) -> Option<Event> {
+    pub(in crate::plugin) async fn next(&mut self) -> Option<Event> {
         timeout(PATIENCE, self.receive.recv()).await.expect("something comes")
     }
 
-    pub(super) async fn expect(&mut self, events: impl IntoIterator<Item = Event>) {
+    pub(in crate::plugin) async fn expect(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             assert_eq!(self.next().await, Some(event));
         }
@@ -138,11 +138,11 @@ impl Peer {
     }
 }
 
-pub(super) fn text(text: impl Into<String>) -> Event {
+pub(in crate::plugin) fn text(text: impl Into<String>) -> Event {
     Event::Text(text.into().into())
 }
 
-pub(super) fn binary(length: usize) -> Event {
+pub(in crate::plugin) fn binary(length: usize) -> Event {
     Event::Binary(Bytes::from(vec![7; length]))
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,41 +11,25 @@ use http::{HeaderMap, Method};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tracing::subscriber::DefaultGuard;
 
-use super::tests::{Peer, binary, memory, text};
+use super::{guest, host};
 use crate::{
     exchange::{
         Accepted, Answer, Body, Context, ErrorKind, ExchangeId, Forward, ForwardError, ForwardFuture,
         Request, RequestHead, RequestKind, Scheme,
         websocket::{Close, Duplex, Event, Joined, join},
     },
-    plugin::{Chain, Config, Host, Isolation, LoadError, OnFailure, Options, Plugin, Role},
+    plugin::{
+        Chain, Config, Isolation, LoadError, OnFailure, Plugin, Role,
+        websocket::tests::{Peer, binary, memory, text},
+    },
 };
-
-/// A file of the folder into which everything is built.
-fn target(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join(path)
-}
-
-fn wasm() -> Vec<u8> {
-    let path = target("guests/sockets.wasm");
-    std::fs::read(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask guests` first", path.display()))
-}
-
-/// One for all tests. It keeps what it compiles: a compiler built for debugging takes seconds for each guest.
-fn host() -> Host {
-    static HOST: std::sync::LazyLock<Host> = std::sync::LazyLock::new(|| {
-        Host::new(&Options { cache: Some(target("guests-compiled")), ..Options::default() }).expect("an engine")
-    });
-    HOST.clone()
-}
 
 fn config(json: &str) -> Config {
     Config { config: json.to_owned(), ..Config::new("sockets", Role::Proxy) }
 }
 
 async fn load(config: Config) -> Arc<Plugin> {
-    let loaded: Result<_, LoadError> = host().load(&wasm(), config).await;
+    let loaded: Result<_, LoadError> = host().load(&guest("sockets"), config).await;
     loaded.expect("it loads")
 }
 
