@@ -97,7 +97,7 @@ impl Loader {
     fn host(&mut self) -> Result<Host, LoadError> {
         let host = match self.host.take() {
             Some(host) => host,
-            None => Host::new(&Options { cache: self.cache.clone() })?,
+            None => Host::new(&Options { cache: self.cache.clone(), ..Options::default() })?,
         };
         Ok(self.host.insert(host).clone())
     }
