@@ -1,6 +1,6 @@
 //! Visitors need a user name and a password (HTTP Basic authentication, RFC 7617).
 //!
-//! The origin learns who came from the header `x-user`, and doesn't see the password.
+//! The origin learns who came from the header `x-user`, later plugins from the note `user`; neither sees the password.
 
 use std::collections::BTreeMap;
 
@@ -48,6 +48,7 @@ impl Plugin for BasicAuth {
     fn on_request(&self, request: &Request) -> Result<Verdict> {
         match request.basic_credentials() {
             Some((user, password)) if self.knows(&user, &password) => {
+                request.set_note("user", &user)?;
                 Forward::new().set_header("x-user", user).remove_header("authorization").into()
             }
             _ => Respond::new(401)
@@ -90,6 +91,7 @@ mod tests {
         let forwarded = anna().request(request).forwarded();
         assert_eq!(forwarded.header("x-user"), Some("anna"));
         assert_eq!(forwarded.header("authorization"), None);
+        assert_eq!(forwarded.note("user").as_deref(), Some("anna"));
     }
 
     #[test]

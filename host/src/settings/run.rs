@@ -204,6 +204,7 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         public_url: None,
         also_known_as: Vec::new(),
         trusted_proxies: Vec::new(),
+        policies: Vec::new(),
         answer_timeout: Duration::from_secs(30),
         // An open page holds streams that never end by themselves.
         grace_period: Duration::from_millis(500),
