@@ -76,10 +76,10 @@ impl Default for Limits {
             max_unregistered: 1024,
             registration_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
-            rate: Some(Rate {
-                burst: NonZeroU32::new(2000).expect("not zero"),
-                per_second: NonZeroU32::new(1000).expect("not zero"),
-            }),
+            rate: Some(Rate::per_second(
+                NonZeroU32::new(1000).expect("not zero"),
+                NonZeroU32::new(2000).expect("not zero"),
+            )),
             ping_after: Duration::from_secs(10),
         }
     }
@@ -88,8 +88,22 @@ impl Default for Limits {
 /// A token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Tokens that come back each second.
-    pub per_second: NonZeroU32,
+    /// Tokens that come back in each period.
+    pub tokens: NonZeroU32,
+    /// The period; longer than no time.
+    pub per: Duration,
     /// Tokens the bucket holds.
     pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// So many tokens each second.
+    pub fn per_second(tokens: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self { tokens, per: Duration::from_secs(1), burst }
+    }
+
+    /// The period, as it follows a number: `a second`, `in 60s`.
+    pub fn period(&self) -> String {
+        if self.per == Duration::from_secs(1) { "a second".to_owned() } else { format!("in {:?}", self.per) }
+    }
 }

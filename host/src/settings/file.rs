@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::{
     cli::LogFormat,
     plugins::{PluginTable, SecretSource},
+    policy::PolicyTable,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target, Written},
 };
@@ -54,6 +55,9 @@ pub struct TunnelFile {
     /// Plugins that every exchange passes, in this order.
     #[serde(default)]
     pub plugin: Vec<PluginTable>,
+    /// Applications that `--serve` may name.
+    #[serde(default)]
+    pub application: Vec<PluginTable>,
     /// Where secrets are that plugins are granted by name.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretSource>,
@@ -112,6 +116,20 @@ pub struct ProxyFile {
     /// Bounds on what visitors and clients may use.
     #[serde(default)]
     pub limits: LimitsTable,
+    /// As `--plugin-cache`; a relative path starts at the file's folder.
+    pub plugin_cache: Option<PathBuf>,
+    /// Plugins that policies may name.
+    #[serde(default)]
+    pub plugin: Vec<PluginTable>,
+    /// Applications that policies may serve.
+    #[serde(default)]
+    pub application: Vec<PluginTable>,
+    /// What holds for some tunnels and paths; the first that fits counts.
+    #[serde(default)]
+    pub policy: Vec<PolicyTable>,
+    /// Where secrets are that plugins are granted by name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretSource>,
 }
 
 /// `[limits]` of `proxy.toml`; the meaning of each is at [`crate::proxy::Limits`].
@@ -194,6 +212,15 @@ impl FileError {
         let key = shown.strip_prefix(error.message()).and_then(|rest| rest.trim().strip_prefix("in `"));
         let key = key.and_then(|rest| rest.strip_suffix('`')).map(str::to_owned);
         Self::Wrong { path: path.to_owned(), place: Place { line, key }, problem }
+    }
+
+    /// The same with more to say.
+    pub(super) fn also(mut self, more: &str) -> Self {
+        match &mut self {
+            Self::Wrong { problem, .. } | Self::Flag { problem, .. } => problem.push_str(more),
+            Self::Unreadable { .. } => {}
+        }
+        self
     }
 
     /// Something is wrong with what a flag names.

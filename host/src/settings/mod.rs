@@ -10,6 +10,7 @@ pub mod client;
 pub mod document;
 pub mod file;
 pub mod plugins;
+pub mod policy;
 pub mod proxy;
 pub mod report;
 pub mod run;

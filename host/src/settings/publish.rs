@@ -76,6 +76,6 @@ fn chain(names: &[String], pack: &Pack, origin: &Arc<dyn Forward>) -> Arc<dyn Fo
     if names.is_empty() {
         return Arc::clone(origin);
     }
-    let plugins = names.iter().filter_map(|name| pack.get(name)).cloned().collect();
+    let plugins = names.iter().filter_map(|name| pack.plugin(name)).cloned().collect();
     Arc::new(Chain::new(plugins, Arc::clone(origin)))
 }

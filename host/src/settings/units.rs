@@ -98,7 +98,7 @@ impl FromStr for RateLimit {
             Some(burst) => burst.parse().map_err(|_| wrong())?,
             None => per_second.saturating_mul(NonZeroU32::new(2).expect("not zero")),
         };
-        Ok(Self(Some(Rate { per_second, burst })))
+        Ok(Self(Some(Rate::per_second(per_second, burst))))
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
     fn rates_have_a_burst() {
         let rate = |per_second, burst| {
             let number = |n| NonZeroU32::new(n).unwrap();
-            Ok(RateLimit(Some(Rate { per_second: number(per_second), burst: number(burst) })))
+            Ok(RateLimit(Some(Rate::per_second(number(per_second), number(burst)))))
         };
         assert_eq!("1000/s".parse(), rate(1000, 2000));
         assert_eq!("5/s,burst=50".parse(), rate(5, 50));

@@ -18,25 +18,40 @@ use crate::exchange::{Answer, Body, ErrorKind, Forward, ForwardError, ForwardFut
 pub(crate) struct BodyLimit {
     next: Arc<dyn Forward>,
     limit: Option<u64>,
+    /// What an operator may change.
+    setting: &'static str,
+}
+
+/// A limit in bytes, and where it is set.
+#[derive(Clone, Copy)]
+struct Bound {
+    bytes: u64,
+    setting: &'static str,
 }
 
 impl BodyLimit {
     /// A limit in bytes for each request's and each response's body; `None` lets everything pass.
     pub(crate) fn new(limit: Option<u64>, next: Arc<dyn Forward>) -> Self {
-        Self { next, limit }
+        Self { next, limit, setting: "--max-body" }
+    }
+
+    /// Names another setting where the limit is told of.
+    pub(crate) fn set_by(self, setting: &'static str) -> Self {
+        Self { setting, ..self }
     }
 }
 
 impl Forward for BodyLimit {
     fn forward(&self, mut request: Request) -> ForwardFuture<'_> {
         let Some(limit) = self.limit else { return self.next.forward(request) };
+        let limit = Bound { bytes: limit, setting: self.setting };
         Box::pin(async move {
             let bodiless = request.head.method == Method::HEAD;
             let size = request.body.size_hint();
-            if size.lower() > limit {
+            if size.lower() > limit.bytes {
                 return Err(request_too_large(limit));
             }
-            let answer = if size.upper().is_some_and(|upper| upper <= limit) {
+            let answer = if size.upper().is_some_and(|upper| upper <= limit.bytes) {
                 self.next.forward(request).await?
             } else {
                 let (tripped, trip) = oneshot::channel();
@@ -56,7 +71,7 @@ impl Forward for BodyLimit {
 async fn watch(
     answer: ForwardFuture<'_>,
     mut trip: oneshot::Receiver<()>,
-    limit: u64,
+    limit: Bound,
 ) -> Result<Answer, ForwardError> {
     tokio::select! {
         biased;
@@ -68,18 +83,18 @@ async fn watch(
     }
 }
 
-fn limited(mut response: Response, head_only: bool, limit: u64) -> Result<Response, ForwardError> {
+fn limited(mut response: Response, head_only: bool, limit: Bound) -> Result<Response, ForwardError> {
     // Their Content-Length speaks of a body that isn't sent (RFC 9110 section 8.6).
     if head_only || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok(response);
     }
     let size = response.body.size_hint();
     let announced = content_length(&response.headers);
-    if announced.unwrap_or(size.lower()) > limit {
+    if announced.unwrap_or(size.lower()) > limit.bytes {
         return Err(response_too_large(limit));
     }
     // With an announced length, hyper writes no byte beyond it.
-    if announced.is_none() && size.upper().is_none_or(|upper| upper > limit) {
+    if announced.is_none() && size.upper().is_none_or(|upper| upper > limit.bytes) {
         response.body = Body::stream(Capped::new(response.body, limit, None));
     }
     Ok(response)
@@ -89,15 +104,16 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-fn request_too_large(limit: u64) -> ForwardError {
-    let detail = format!("the request's body is over {}, the limit of this proxy (--max-body)", size(limit));
-    ForwardError::new(ErrorKind::RequestTooLarge { limit }, detail)
+fn request_too_large(limit: Bound) -> ForwardError {
+    let Bound { bytes, setting } = limit;
+    let detail = format!("the request's body is over {}, the limit of this proxy ({setting})", size(bytes));
+    ForwardError::new(ErrorKind::RequestTooLarge { limit: bytes }, detail)
 }
 
-fn response_too_large(limit: u64) -> ForwardError {
-    let detail =
-        format!("the service's response is over {}, the limit of this proxy (--max-body)", size(limit));
-    ForwardError::new(ErrorKind::ResponseTooLarge { limit }, detail)
+fn response_too_large(limit: Bound) -> ForwardError {
+    let Bound { bytes, setting } = limit;
+    let detail = format!("the service's response is over {}, the limit of this proxy ({setting})", size(bytes));
+    ForwardError::new(ErrorKind::ResponseTooLarge { limit: bytes }, detail)
 }
 
 fn size(bytes: u64) -> String {
@@ -108,7 +124,7 @@ fn size(bytes: u64) -> String {
 /// A body that breaks off at a limit.
 struct Capped {
     inner: Body,
-    limit: u64,
+    limit: Bound,
     left: u64,
     over: bool,
     /// Told when the limit is passed; only a request has someone to tell.
@@ -117,9 +133,9 @@ struct Capped {
 }
 
 impl Capped {
-    fn new(inner: Body, limit: u64, tripped: Option<oneshot::Sender<()>>) -> Self {
+    fn new(inner: Body, limit: Bound, tripped: Option<oneshot::Sender<()>>) -> Self {
         let is_request = tripped.is_some();
-        Self { inner, limit, left: limit, over: false, tripped, is_request }
+        Self { inner, limit, left: limit.bytes, over: false, tripped, is_request }
     }
 
     fn trip(&mut self) -> ForwardError {

@@ -48,8 +48,10 @@ impl Forward for RateLimit {
         let name = request.context.tunnel.clone();
         if let Err(retry_after) = buckets.try_take(&name) {
             let detail = format!(
-                "this tunnel gets at most {} requests a second, and {} at once",
-                buckets.rate.per_second, buckets.rate.burst
+                "this tunnel gets at most {} requests {}, and {} at once",
+                buckets.rate.tokens,
+                buckets.rate.period(),
+                buckets.rate.burst
             );
             let kind = ErrorKind::TooManyRequests { retry_after };
             return Box::pin(std::future::ready(Err(ForwardError::new(kind, detail))));
@@ -73,7 +75,9 @@ pub(crate) struct Buckets {
 
 impl Buckets {
     pub(crate) fn new(rate: Rate) -> Self {
-        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
+        // More tokens than the period has nanoseconds come one each nanosecond, which no visitor notices.
+        let each = (rate.per / rate.tokens.get()).max(Duration::from_nanos(1));
+        let quota = Quota::with_period(each).expect("longer than no time").allow_burst(rate.burst);
         let limiter = RateLimiter::dashmap_with_clock(quota, RuntimeClock);
         Self { rate, limiter, taken: AtomicUsize::new(0) }
     }

@@ -103,7 +103,7 @@ async fn an_upload_that_stalls_is_the_visitors_fault() {
 
 fn buckets(per_second: u32, burst: u32) -> Option<Arc<Buckets>> {
     let (per_second, burst) = (NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap());
-    Some(Arc::new(Buckets::new(Rate { per_second, burst })))
+    Some(Arc::new(Buckets::new(Rate::per_second(per_second, burst))))
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,12 +18,19 @@ use crate::exchange::{Answer, Body, ErrorKind, Forward, ForwardError, ForwardFut
 pub(crate) struct AnswerTimeout {
     next: Arc<dyn Forward>,
     limit: Duration,
+    /// What an operator may change.
+    setting: &'static str,
 }
 
 impl AnswerTimeout {
     /// The longest wait.
     pub(crate) fn new(limit: Duration, next: Arc<dyn Forward>) -> Self {
-        Self { next, limit }
+        Self { next, limit, setting: "answer_timeout" }
+    }
+
+    /// Names another setting where the limit is told of.
+    pub(crate) fn set_by(self, setting: &'static str) -> Self {
+        Self { setting, ..self }
     }
 
     async fn with_body(&self, mut request: Request) -> Result<Answer, ForwardError> {
@@ -45,7 +52,7 @@ impl AnswerTimeout {
 
     fn late(&self) -> ForwardError {
         let detail =
-            format!("no answer came within {:?}, the limit of this proxy (answer_timeout)", self.limit);
+            format!("no answer came within {:?}, the limit of this proxy ({})", self.limit, self.setting);
         ForwardError::new(ErrorKind::TimedOut, detail)
     }
 

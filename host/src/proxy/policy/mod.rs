@@ -3,11 +3,13 @@
 //! Owns the choice, a pure function of the tunnel's name and the path, and the stage that makes it for each exchange.
 //! Must not know what the further stages are: whoever makes a policy gives a function that puts them before the bus.
 
+mod explain;
 mod path;
 mod pattern;
 #[cfg(test)]
 mod tests;
 
+pub use explain::{Destination, destination};
 pub use pattern::{BadPattern, DomainPattern, PathPattern};
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -122,6 +124,8 @@ pub(crate) struct PolicyStage {
 struct Compiled {
     domain: DomainPattern,
     path: Option<PathPattern>,
+    rate: Option<Option<Rate>>,
+    buckets: Option<Arc<Buckets>>,
     way: Arc<dyn Forward>,
 }
 
@@ -134,18 +138,25 @@ impl PolicyStage {
         stage
     }
 
-    /// Puts other policies in force.
+    /// Puts other policies in force. What was used of a rate that stays the same stays used.
     pub(crate) fn replace(&self, policies: &[Policy]) {
+        let before = self.current.load();
         let compiled = policies.iter().map(|policy| {
-            let buckets = match policy.limits.rate {
-                None => self.buckets.clone(),
-                Some(own) => own.map(|rate| Arc::new(Buckets::new(rate))),
+            let same = |old: &&Compiled| {
+                (&old.domain, &old.path, old.rate) == (&policy.domain, &policy.path, policy.limits.rate)
+            };
+            let buckets = match (policy.limits.rate, before.iter().find(same)) {
+                (None, _) => self.buckets.clone(),
+                (Some(_), Some(old)) => old.buckets.clone(),
+                (Some(own), None) => own.map(|rate| Arc::new(Buckets::new(rate))),
             };
             let next = (policy.stages)(Arc::clone(&self.base.next));
             Compiled {
                 domain: policy.domain.clone(),
                 path: policy.path.clone(),
-                way: way(&self.base, buckets, &policy.limits, next),
+                rate: policy.limits.rate,
+                way: way(&self.base, buckets.clone(), &policy.limits, next),
+                buckets,
             }
         });
         self.current.store(Arc::new(compiled.collect()));
@@ -185,7 +196,9 @@ fn way(
     next: Arc<dyn Forward>,
 ) -> Arc<dyn Forward> {
     let timed = AnswerTimeout::new(limits.answer_timeout.unwrap_or(base.answer_timeout), next);
+    let timed = if limits.answer_timeout.is_some() { timed.set_by("timeout in its policy") } else { timed };
     let bounded = BodyLimit::new(limits.max_body.unwrap_or(base.max_body), Arc::new(timed));
+    let bounded = if limits.max_body.is_some() { bounded.set_by("max_body in its policy") } else { bounded };
     Arc::new(RateLimit::new(buckets, Arc::new(bounded)))
 }
 

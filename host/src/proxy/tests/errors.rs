@@ -229,7 +229,7 @@ async fn a_malformed_chunk_is_the_visitors_fault() {
 async fn over_the_rate_is_429_with_the_time_to_wait() {
     let mut config = config();
     let one = 1.try_into().unwrap();
-    config.limits.rate = Some(crate::proxy::Rate { per_second: one, burst: one });
+    config.limits.rate = Some(crate::proxy::Rate::per_second(one, one));
     let node = Node::with(config, async |_| ok("here")).await;
     let mut visitor = node.connect().await;
     visitor.get("/", "").await;

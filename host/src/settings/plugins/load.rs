@@ -1,17 +1,20 @@
-//! Loads plugins, and keeps those that haven't changed.
+//! Loads plugins and applications, and keeps those that haven't changed.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use super::wanted::Wanted;
+use super::wanted::{Kind, Wanted};
 use crate::{
-    plugin::{Host, LoadError, Options, Plugin},
-    settings::{SettingsError, document::Mistakes, report::Reporter},
+    plugin::{Application, Config, Host, LoadError, Options, Plugin},
+    settings::{document::Mistakes, report::Reporter},
 };
 
 /// After so long somebody who waits wants to know for what.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Loads plugins into one engine, which is started with the first of them.
+/// How long applications may take at the end for what they do after their answers.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
+/// Loads plugins and applications into one engine, which is started with the first of them.
 pub struct Loader {
     cache: Option<PathBuf>,
     reporter: Reporter,
@@ -20,23 +23,57 @@ pub struct Loader {
     kept: Pack,
 }
 
-/// Loaded plugins by name.
+/// What was loaded, by kind and name.
 #[derive(Clone, Default)]
-pub struct Pack(BTreeMap<String, Loaded>);
+pub struct Pack(BTreeMap<(Kind, String), Loaded>);
 
 #[derive(Clone)]
 struct Loaded {
     digest: [u8; 32],
-    plugin: Arc<Plugin>,
+    stage: Stage,
+}
+
+#[derive(Clone)]
+enum Stage {
+    Plugin(Arc<Plugin>),
+    Application(Arc<Application>),
+}
+
+impl Stage {
+    fn config(&self) -> &Config {
+        match self {
+            Self::Plugin(plugin) => plugin.config(),
+            Self::Application(application) => application.config(),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plugin(own), Self::Plugin(other)) => Arc::ptr_eq(own, other),
+            (Self::Application(own), Self::Application(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        }
+    }
 }
 
 impl Pack {
     /// The plugin of this name.
-    pub fn get(&self, name: &str) -> Option<&Arc<Plugin>> {
-        self.0.get(name).map(|loaded| &loaded.plugin)
+    pub fn plugin(&self, name: &str) -> Option<&Arc<Plugin>> {
+        match &self.0.get(&(Kind::Plugin, name.to_owned()))?.stage {
+            Stage::Plugin(plugin) => Some(plugin),
+            Stage::Application(_) => None,
+        }
     }
 
-    /// How many there are.
+    /// The application of this name.
+    pub fn application(&self, name: &str) -> Option<&Arc<Application>> {
+        match &self.0.get(&(Kind::Application, name.to_owned()))?.stage {
+            Stage::Application(application) => Some(application),
+            Stage::Plugin(_) => None,
+        }
+    }
+
+    /// How many there are, of both kinds.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -48,9 +85,7 @@ impl Pack {
 
     /// How many of these are the very same in another pack.
     fn shared_with(&self, other: &Self) -> usize {
-        let same = |name: &String, loaded: &Loaded| {
-            other.get(name).is_some_and(|plugin| Arc::ptr_eq(plugin, &loaded.plugin))
-        };
+        let same = |name, loaded: &Loaded| other.0.get(name).is_some_and(|other| other.stage.is(&loaded.stage));
         self.0.iter().filter(|(name, loaded)| same(name, loaded)).count()
     }
 }
@@ -61,20 +96,20 @@ impl Loader {
         Self { cache, reporter, host: None, kept: Pack::default() }
     }
 
-    /// Loads what is wanted, aside from what is in force; a plugin of the same bytes and settings is taken from there.
+    /// Loads what is wanted, aside from what is in force; what has the same bytes and settings is taken from there.
     pub async fn load(&mut self, wanted: &[Wanted], mistakes: &mut Mistakes) -> Pack {
         let mut pack = Pack::default();
         for wanted in wanted {
-            let loaded = match self.kept.0.get(&wanted.config.name) {
-                Some(kept) if kept.digest == wanted.digest && *kept.plugin.config() == wanted.config => {
-                    Ok(Arc::clone(&kept.plugin))
+            let name = (wanted.kind, wanted.config.name.clone());
+            let loaded = match self.kept.0.get(&name) {
+                Some(kept) if kept.digest == wanted.digest && *kept.stage.config() == wanted.config => {
+                    Ok(kept.stage.clone())
                 }
                 _ => self.one(wanted).await,
             };
             match loaded {
-                Ok(plugin) => {
-                    let loaded = Loaded { digest: wanted.digest, plugin };
-                    pack.0.insert(wanted.config.name.clone(), loaded);
+                Ok(stage) => {
+                    pack.0.insert(name, Loaded { digest: wanted.digest, stage });
                 }
                 Err(error) => mistakes.push(wanted.failed(&error)),
             }
@@ -82,9 +117,9 @@ impl Loader {
         pack
     }
 
-    async fn one(&mut self, wanted: &Wanted) -> Result<Arc<Plugin>, LoadError> {
+    async fn one(&mut self, wanted: &Wanted) -> Result<Stage, LoadError> {
         let host = self.host()?;
-        let mut loading = std::pin::pin!(host.load(&wanted.wasm, wanted.config.clone()));
+        let mut loading = std::pin::pin!(load(&host, wanted));
         match tokio::time::timeout(PATIENCE, &mut loading).await {
             Ok(loaded) => loaded,
             Err(_) => {
@@ -108,19 +143,31 @@ impl Loader {
         self.kept = pack;
         fresh
     }
+
+    /// Waits for what applications still do after their last answers; not for long.
+    pub async fn settled(&self) {
+        let all = self.kept.0.values().filter_map(|loaded| match &loaded.stage {
+            Stage::Application(application) => Some(application.settled()),
+            Stage::Plugin(_) => None,
+        });
+        let _ = tokio::time::timeout(LAST_WORK, futures_util::future::join_all(all)).await;
+    }
+}
+
+async fn load(host: &Host, wanted: &Wanted) -> Result<Stage, LoadError> {
+    let config = wanted.config.clone();
+    match wanted.kind {
+        Kind::Plugin => host.load(&wanted.wasm, config).await.map(Stage::Plugin),
+        Kind::Application => host.load_application(&wanted.wasm, config).await.map(Stage::Application),
+    }
 }
 
 /// A name that no plugin has.
 pub fn unknown(name: &str, wanted: &[Wanted]) -> String {
-    let known: Vec<&str> = wanted.iter().map(|wanted| wanted.config.name.as_str()).collect();
+    let plugins = wanted.iter().filter(|wanted| wanted.kind == Kind::Plugin);
+    let known: Vec<&str> = plugins.map(|wanted| wanted.config.name.as_str()).collect();
     match known.is_empty() {
         true => format!("there is no plugin {name:?}; add a [[plugin]] with name = {name:?}"),
         false => format!("there is no plugin {name:?}; there is {}", known.join(", ")),
-    }
-}
-
-impl From<LoadError> for SettingsError {
-    fn from(error: LoadError) -> Self {
-        Self::Engine(error.to_string())
     }
 }

@@ -172,6 +172,7 @@ pub struct LimitsTable {
     pub time: Option<Written<Wait>>,
     pub wait: Option<Written<Wait>>,
     pub body: Option<Written<Size>>,
+    pub message: Option<Written<Size>>,
     pub state: Option<Written<Size>>,
     pub instances: Option<NonZeroUsize>,
     pub queue: Option<usize>,

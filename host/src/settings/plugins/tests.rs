@@ -30,7 +30,7 @@ fn read(folder: &Path, text: &str) -> (Vec<Wanted>, Sources, Vec<String>) {
     let mut sources = Sources::default();
     let (file, lines): (File, _) = document::parse(&folder.join("x.toml"), text, &mut mistakes);
     let written =
-        wanted::Written { plugins: &file.plugin, secrets: &file.secrets, lines: &lines, role: Role::Proxy };
+        wanted::Written { plugins: &file.plugin, applications: &[], secrets: &file.secrets, lines: &lines, role: Role::Proxy };
     let wanted = written.wanted(&mut sources, &mut mistakes);
     (wanted, sources, mistakes.errors.iter().map(ToString::to_string).collect())
 }
@@ -59,7 +59,7 @@ fn everything_can_be_said() {
         file = "a.wasm"
         config = { realm = "staff", keys = ["k1"], since = 2026-01-02, deep = { n = 1.5, yes = true } }
         grant = { kv = true, shared_kv = ["users"], http = ["https://idp.example.com"], secrets = ["jwt-key"], env = { TZ = "UTC" } }
-        limits = { memory = "1MiB", time = "5ms", wait = "2s", body = "2kB", state = "1kB", instances = 2, queue = 0, reuse = 3, failures = 4, pause = "6s", log_lines = 7, series = 8, kv_entries = 9, kv_bytes = "10B" }
+        limits = { memory = "1MiB", time = "5ms", wait = "2s", body = "2kB", message = "3kB", state = "1kB", instances = 2, queue = 0, reuse = 3, failures = 4, pause = "6s", log_lines = 7, series = 8, kv_entries = 9, kv_bytes = "10B" }
         on_failure = "skip"
         isolation = "exchange"
         tick = "1m"
@@ -76,6 +76,7 @@ fn everything_can_be_said() {
     assert_eq!(config.grant.env["TZ"], "UTC");
     let limits = &config.limits;
     assert_eq!((limits.memory, limits.body, limits.state, limits.kv_bytes), (1 << 20, 2000, 1000, 10));
+    assert_eq!(limits.message, 3000);
     assert_eq!((limits.time, limits.wait), (Duration::from_millis(5), Duration::from_secs(2)));
     assert_eq!((limits.instances, limits.queue, limits.reuse, limits.failures), (2, 0, 3, 4));
     assert_eq!((limits.pause, limits.log_lines), (Duration::from_secs(6), 7));
@@ -101,8 +102,8 @@ fn every_mistake_is_told_with_line_key_and_remedy() {
     let digest = table::Sha256(sources::digest(b"wasm")).to_string();
     let plugin = "[[plugin]]\nname = 'a'\nfile = 'a.wasm'\n";
     for (text, says) in [
-        ("[[plugin]]\nfile = 'a.wasm'\n".to_owned(), "line 1, plugin.name: a plugin needs a name"),
-        ("[[plugin]]\nname = 'a'\n".to_owned(), "line 1, plugin.file: a plugin needs a file"),
+        ("[[plugin]]\nfile = 'a.wasm'\n".to_owned(), "line 1, plugin.name: it needs a name"),
+        ("[[plugin]]\nname = 'a'\n".to_owned(), "line 1, plugin.file: it needs a file"),
         (format!("{plugin}{plugin}"), "line 5, plugin.name: another plugin is called a already"),
         ("[[plugin]]\nname = 'a b'\nfile = 'a.wasm'\n".to_owned(), "line 2, plugin.name: \"a b\" is no name"),
         ("[[plugin]]\nname = 'a'\nfile = 'b.wasm'\n".to_owned(), "line 3, plugin.file: "),

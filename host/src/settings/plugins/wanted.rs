@@ -26,9 +26,11 @@ use crate::{
 /// Memories are addressed by 32 bits.
 const MOST_MEMORY: u64 = 4 << 30;
 
-/// A plugin to load.
+/// A plugin, or an application, to load.
 #[derive(Clone)]
 pub struct Wanted {
+    /// Which of both.
+    pub kind: Kind,
     /// What it is given and held to.
     pub config: Config,
     /// Its file, as it was read.
@@ -38,6 +40,32 @@ pub struct Wanted {
     /// The file's path.
     pub file: PathBuf,
     place: Place,
+}
+
+/// What a file has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Asked on the way.
+    Plugin,
+    /// Answers in place of an origin.
+    Application,
+}
+
+impl Kind {
+    /// The key of its tables.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Plugin => "plugin",
+            Self::Application => "application",
+        }
+    }
+
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Plugin => "--plugin",
+            Self::Application => "--serve",
+        }
+    }
 }
 
 /// Where a plugin was named.
@@ -55,12 +83,14 @@ impl Wanted {
         let file = self.file.display();
         match &self.place {
             Place::File(lines, key) => {
-                let part = match error {
-                    LoadError::Import(_) => "grant",
-                    LoadError::Init(_) => "config",
-                    _ => "file",
+                let part = match (error, self.kind) {
+                    // `serve` says all that there is.
+                    _ if key.ends_with("serve") => "",
+                    (LoadError::Import(_), _) => ".grant",
+                    (LoadError::Init(_), Kind::Plugin) => ".config",
+                    _ => ".file",
                 };
-                lines.wrong(&format!("{key}.{part}"), format!("{file}: {error}")).into()
+                lines.wrong(&format!("{key}{part}"), format!("{file}: {error}")).into()
             }
             Place::Flag => {
                 let grants = match error {
@@ -69,7 +99,7 @@ impl Wanted {
                     }
                     _ => "",
                 };
-                FileError::of_flag(format!("--plugin {file}"), format!("{error}{grants}")).into()
+                FileError::of_flag(format!("{} {file}", self.kind.flag()), format!("{error}{grants}")).into()
             }
         }
     }
@@ -87,6 +117,8 @@ impl Wanted {
 pub struct Written<'a> {
     /// `[[plugin]]`.
     pub plugins: &'a [PluginTable],
+    /// `[[application]]`.
+    pub applications: &'a [PluginTable],
     /// `[secrets]`.
     pub secrets: &'a BTreeMap<String, SecretSource>,
     /// The file's lines.
@@ -96,28 +128,58 @@ pub struct Written<'a> {
 }
 
 impl Written<'_> {
-    /// Reads and checks all of them. A plugin with a mistake is left out.
+    /// Reads and checks all of them. One with a mistake is left out.
     pub fn wanted(&self, sources: &mut Sources, mistakes: &mut Mistakes) -> Vec<Wanted> {
-        let mut names = BTreeSet::new();
         let mut wanted = Vec::new();
-        for (n, table) in self.plugins.iter().enumerate() {
-            let key = format!("plugin[{n}]");
-            let Some(plugin) = self.one(&key, table, sources, mistakes) else { continue };
-            if names.insert(plugin.config.name.clone()) {
-                wanted.push(plugin);
-            } else {
-                let problem = format!(
-                    "another plugin is called {} already; give each its own name",
-                    plugin.config.name
-                );
-                mistakes.push(self.lines.wrong(&format!("{key}.name"), problem));
+        for (kind, tables) in [(Kind::Plugin, self.plugins), (Kind::Application, self.applications)] {
+            let mut names = BTreeSet::new();
+            for (n, table) in tables.iter().enumerate() {
+                let key = format!("{}[{n}]", kind.key());
+                let Some(one) = self.one(kind, &key, table, sources, mistakes) else { continue };
+                if names.insert(one.config.name.clone()) {
+                    wanted.push(one);
+                } else {
+                    let (what, name) = (kind.key(), &one.config.name);
+                    let problem = format!("another {what} is called {name} already; give each its own name");
+                    mistakes.push(self.lines.wrong(&format!("{key}.name"), problem));
+                }
             }
         }
         wanted
     }
 
+    /// What `serve` names: an application of the file, or one that is made of a file alone. Says what it is called.
+    pub fn served(
+        &self,
+        key: &str,
+        serve: &str,
+        wanted: &mut Vec<Wanted>,
+        sources: &mut Sources,
+        mistakes: &mut Mistakes,
+    ) -> Option<String> {
+        let is = |table: &PluginTable| table.name.as_ref().is_some_and(|name| name.0.0 == serve);
+        let is_there = wanted.iter().any(|one| one.kind == Kind::Application && one.config.name == serve);
+        // One with a mistake was told of where the mistake is.
+        if is_there || self.applications.iter().any(is) {
+            return is_there.then(|| serve.to_owned());
+        }
+        let read = self.wasm(key, Path::new(serve), None, sources);
+        let read = read.map_err(|error| error.also("; nor is there an [[application]] of this name"));
+        let (file, wasm, digest) = mistakes.take(read)?;
+        wanted.push(Wanted {
+            kind: Kind::Application,
+            config: Config::application(serve, self.role),
+            wasm: wasm.into(),
+            digest,
+            file,
+            place: Place::File(self.lines.clone(), key.to_owned()),
+        });
+        Some(serve.to_owned())
+    }
+
     fn one(
         &self,
+        kind: Kind,
         key: &str,
         table: &PluginTable,
         sources: &mut Sources,
@@ -127,10 +189,22 @@ impl Written<'_> {
         let wrong = |part: &str, problem: String| self.lines.wrong(&format!("{key}.{part}"), problem);
         if table.name.is_none() {
             mistakes
-                .push(wrong("name", "a plugin needs a name; write for example name = \"auth\"".to_owned()));
+                .push(wrong("name", "it needs a name; write for example name = \"auth\"".to_owned()));
         }
         let name = table.name.as_ref().map(|name| name.0.0.clone()).unwrap_or_default();
-        let mut config = Config::new(name, self.role);
+        let mut config = match kind {
+            Kind::Plugin => Config::new(name, self.role),
+            Kind::Application => Config::application(name, self.role),
+        };
+        let idle = [
+            ("config", table.config.is_some()),
+            ("on_failure", table.on_failure.is_some()),
+            ("tick", table.tick.is_some()),
+        ];
+        for (part, _) in idle.into_iter().filter(|(_, given)| *given && kind == Kind::Application) {
+            let remedy = "it says nothing to an application; grant what it has to know as env";
+            mistakes.push(wrong(part, remedy.to_owned()));
+        }
         match table.config.as_ref().map(json_of).transpose() {
             Ok(json) => config.config = json.unwrap_or(config.config),
             Err(why) => mistakes.push(wrong("config", why)),
@@ -145,12 +219,13 @@ impl Written<'_> {
         let pinned = table.sha256.as_ref().map(|digest| digest.0);
         let read = match &table.file {
             None => {
-                Err(wrong("file", "a plugin needs a file; write for example file = \"auth.wasm\"".to_owned()))
+                Err(wrong("file", "it needs a file; write for example file = \"auth.wasm\"".to_owned()))
             }
             Some(file) => self.wasm(key, file, pinned, sources),
         };
         let (file, wasm, digest) = mistakes.take(read)?;
         (mistakes.errors.len() == before).then(|| Wanted {
+            kind,
             config,
             wasm: wasm.into(),
             digest,
@@ -170,7 +245,8 @@ impl Written<'_> {
         pinned: Option<Sha256>,
         sources: &mut Sources,
     ) -> Result<(PathBuf, Vec<u8>, [u8; 32]), FileError> {
-        let at = format!("{key}.file");
+        // `serve` is a file by itself.
+        let at = if key.ends_with(']') { format!("{key}.file") } else { key.to_owned() };
         let path = self.lines.resolve(&at, file)?;
         let unread = |error| {
             let problem = format!(
@@ -319,6 +395,7 @@ pub fn of_flags(
             config.config = json;
             let digest = sources::digest(&wasm);
             wanted.push(Wanted {
+                kind: Kind::Plugin,
                 config,
                 wasm: wasm.into(),
                 digest,
@@ -328,6 +405,17 @@ pub fn of_flags(
         }
     }
     wanted
+}
+
+/// Reads an application of the command line.
+pub fn of_serve(file: &Path, sources: &mut Sources, mistakes: &mut Mistakes) -> Option<Wanted> {
+    let wrong =
+        |error| FileError::of_flag(format!("--serve {}", file.display()), format!("it can't be read: {error}"));
+    let wasm = mistakes.take(sources.read(file).map_err(wrong))?;
+    let config = Config::application(own_name(file, &mut BTreeSet::new()), Role::Client);
+    let digest = sources::digest(&wasm);
+    let (kind, place) = (Kind::Application, Place::Flag);
+    Some(Wanted { kind, config, wasm: wasm.into(), digest, file: file.to_owned(), place })
 }
 
 /// The file's name without its end, with a number if another plugin has it.
@@ -388,6 +476,7 @@ fn limits(table: &LimitsTable, limits: &mut Limits) -> Result<(), String> {
     set(&mut limits.time, table.time.as_ref().map(|time| time.0.0));
     set(&mut limits.wait, table.wait.as_ref().map(|time| time.0.0));
     set(&mut limits.body, table.body.as_ref().map(|size| size.0.in_memory()));
+    set(&mut limits.message, table.message.as_ref().map(|size| size.0.in_memory()));
     set(&mut limits.state, table.state.as_ref().map(|size| size.0.in_memory()));
     set(&mut limits.instances, table.instances.map(Into::into));
     set(&mut limits.queue, table.queue);
