@@ -21,6 +21,7 @@ mod key;
 mod log;
 mod printer;
 mod publish;
+mod reload;
 mod signals;
 mod text;
 
