@@ -34,6 +34,10 @@ mod limits {
     mod visitors;
 }
 
+mod plugins {
+    mod client;
+}
+
 mod cli {
     mod demo;
     mod failures;

@@ -7,6 +7,7 @@
 //! Whatever is awaited here ends within [`PATIENCE`] or fails with a sentence; when a test fails, all output of the
 //! programs that it started follows.
 
+pub(crate) mod guest;
 pub(crate) mod http1;
 pub(crate) mod memory;
 pub(crate) mod message;
@@ -17,6 +18,7 @@ pub(crate) mod relay;
 pub(crate) mod tunnel;
 pub(crate) mod websocket;
 
+pub(crate) use guest::{compiled, guest};
 pub(crate) use http1::Wire;
 pub(crate) use message::{Head, Reply, Request};
 pub(crate) use origin::Origin;

@@ -6,6 +6,7 @@ use ed25519_dalek::SigningKey;
 use http::{HeaderValue, uri::Authority};
 
 use super::Event;
+use crate::exchange::Forward;
 
 /// Settings of one published target.
 #[derive(Clone)]
@@ -18,8 +19,10 @@ pub struct Config {
     pub session: Option<String>,
     /// Sessions held open at once.
     pub connections: usize,
-    /// The service to publish.
-    pub origin: OriginConfig,
+    /// What answers visitors: an [`Origin`](super::Origin), with whatever stands before it.
+    pub pipeline: Arc<dyn Forward>,
+    /// What users are told that it is.
+    pub target: String,
     /// Bytes of one WebSocket message.
     pub max_websocket_message: usize,
     /// Silence after which the proxy is pinged; after twice as long the client reconnects.

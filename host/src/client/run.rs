@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Config, Event, Origin, OriginError,
+    Config, Event,
     backoff::{Backoff, STABLE},
     dial::{Dialer, Socket},
     summary::Summarised,
@@ -35,22 +35,18 @@ pub enum Refused {
     /// The proxy's URL can't be used.
     #[error("{0}")]
     BadProxy(String),
-    /// The target can't be used.
-    #[error(transparent)]
-    BadOrigin(#[from] OriginError),
     /// The proxy won't have this client.
     #[error("{0}")]
     Registration(String),
 }
 
-/// Publishes the origin until `stop`, then lets exchanges under way end.
+/// Publishes what answers until `stop`, then lets exchanges under way end.
 ///
 /// # Errors
 /// The configuration can't be used, or the proxy refused the registration for good.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Refused> {
-    let origin = Origin::new(&config.origin, config.max_websocket_message)?;
     let report = Arc::clone(&config.report);
-    let forward = Arc::new(Summarised { next: Arc::new(origin), report: Arc::clone(&report) });
+    let forward = Arc::new(Summarised { next: Arc::clone(&config.pipeline), report: Arc::clone(&report) });
     let connections = config.connections;
     let dialer = Dialer::new(config.clone()).map_err(Refused::BadProxy)?;
     let lane = Arc::new(Lane {
@@ -188,8 +184,7 @@ impl Lane {
 
     fn announce(&self, public_url: String, first_up: bool) {
         let event = if !self.announced.swap(true, Ordering::Relaxed) {
-            let origin = &self.config.origin;
-            Event::Registered { public_url, target: format!("{}://{}", origin.scheme, origin.authority) }
+            Event::Registered { public_url, target: self.config.target.clone() }
         } else if first_up {
             Event::Reconnected { public_url }
         } else {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod hygiene;
 pub mod request;
 pub mod response;
+pub mod swap;
 pub mod websocket;
 
 pub use body::Body;
@@ -16,6 +17,7 @@ pub use context::{Context, ExchangeId, Interim};
 pub use error::{Blame, ErrorKind, ForwardError};
 pub use request::{Request, RequestHead, RequestKind, Scheme};
 pub use response::{Accepted, Answer, Response};
+pub use swap::Swap;
 
 use std::{future::Future, pin::Pin};
 

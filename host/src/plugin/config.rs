@@ -39,6 +39,13 @@ impl Config {
     }
 }
 
+impl Config {
+    /// An application without grants, under the default limits: a fresh instance for each request.
+    pub fn application(name: impl Into<String>, role: Role) -> Self {
+        Self { isolation: Isolation::Exchange, ..Self::new(name, role) }
+    }
+}
+
 /// The programs that load plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

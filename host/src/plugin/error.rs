@@ -39,6 +39,8 @@ pub(super) enum HookError {
     Fault(String),
     #[error("it gave back what isn't allowed: {0}")]
     Verdict(String),
+    #[error("{0}")]
+    Answer(&'static str),
     #[error("its init failed in a new instance: {0}")]
     Init(String),
     #[error("{0}")]

@@ -81,7 +81,7 @@ impl Guest {
         let initialised = lifecycle.call_init(&mut guest.store, config);
         let initialised = bounded(initialised, &guest.meter, guest.limits.wait).await;
         guest.end();
-        match guest.judge(initialised) {
+        match judge(initialised, guest.store.data(), &guest.limits) {
             Ok(Ok(())) => Ok(guest),
             Ok(Err(reason)) => Err(HookError::Init(reason)),
             Err(error) => Err(HookError::Init(error.to_string())),
@@ -105,19 +105,8 @@ impl Guest {
         self.store.data_mut().end()
     }
 
-    /// What a call's end means.
-    fn judge<T>(&self, called: Option<wasmtime::Result<T>>) -> Outcome<T> {
-        let state = self.store.data();
-        let Some(called) = called else { return Err(HookError::Wait(self.limits.wait)) };
-        called.map_err(|error| match error.downcast_ref::<Trap>() {
-            Some(Trap::Interrupt) if state.ticks == 0 => HookError::Time(self.limits.time),
-            _ if state.bounds.passed => HookError::Memory(self.limits.memory),
-            _ => HookError::Trap(reason(&error)),
-        })
-    }
-
     fn settle<T>(&self, called: Option<wasmtime::Result<Result<T, Fault>>>) -> Outcome<T> {
-        self.judge(called)?.map_err(|fault| HookError::Fault(fault.message))
+        judge(called, self.store.data(), &self.limits)?.map_err(|fault| HookError::Fault(fault.message))
     }
 }
 
@@ -181,13 +170,23 @@ impl Guest {
 
     pub(super) async fn on_close(&mut self, by: Side, code: u16, reason: &str, state: &[u8]) -> Outcome<()> {
         let called = call!(self, websocket, call_on_close(by, code, reason, state));
-        self.judge(called)
+        judge(called, self.store.data(), &self.limits)
     }
 
     pub(super) async fn on_tick(&mut self) -> Outcome<()> {
         let called = call!(self, tick, call_on_tick());
         self.settle(called)
     }
+}
+
+/// What a call's end means.
+pub(super) fn judge<T>(called: Option<wasmtime::Result<T>>, state: &State, limits: &Limits) -> Outcome<T> {
+    let Some(called) = called else { return Err(HookError::Wait(limits.wait)) };
+    called.map_err(|error| match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) if state.ticks == 0 => HookError::Time(limits.time),
+        _ if state.bounds.passed => HookError::Memory(limits.memory),
+        _ => HookError::Trap(reason(&error)),
+    })
 }
 
 /// `None` if it takes too long, its waiting included. Most calls never wait: no timer is armed for them.
@@ -205,10 +204,10 @@ pub(super) async fn bounded<T>(call: impl Future<Output = T>, meter: &Meter, wai
 
 /// Sets up what interrupts a guest that runs for too long, and what else bounds it beside its memory. Between two ticks it
 /// gives way to other tasks.
-pub(super) fn limit(store: &mut Store<State>, limits: &Limits) {
-    store.limiter(|state| &mut state.bounds);
+pub(super) fn limit<T: AsMut<State> + 'static>(store: &mut Store<T>, limits: &Limits) {
+    store.limiter(|data| &mut data.as_mut().bounds);
     store.epoch_deadline_callback(|mut context| {
-        let late = context.data_mut().tick();
+        let late = context.data_mut().as_mut().tick();
         Ok(if late { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
     });
     // More than the host's own table takes, whose end is an error and not a trap.

@@ -106,7 +106,7 @@ impl Host {
         Ok(plugin)
     }
 
-    async fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
+    pub(super) async fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
         let engine = self.engine().clone();
         let wasm = wasm.to_vec();
         let compiled = tokio::task::spawn_blocking(move || {

@@ -9,6 +9,7 @@
 //! the hook returned well and everything in it is allowed (`edit`). Instances are pooled (`pool`); what fails is
 //! thrown away, and counted (`breaker`).
 
+mod application;
 mod artefact;
 mod bindings;
 mod body;
@@ -33,6 +34,7 @@ mod websocket;
 #[cfg(test)]
 mod tests;
 
+pub use application::Application;
 pub use artefact::Kind;
 pub use capability::{kv, metrics};
 pub use chain::Chain;

@@ -76,6 +76,12 @@ impl State {
     }
 }
 
+impl AsMut<State> for State {
+    fn as_mut(&mut self) -> &mut State {
+        self
+    }
+}
+
 fn no_exchange() -> wasmtime::Error {
     wasmtime::Error::msg("a handle of an exchange was used outside the call that lent it")
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::Event;
+use super::{Event, policy::Policy};
 
 /// Settings of one proxy node.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct Config {
     pub grace_period: Duration,
     /// Bounds on what peers may use.
     pub limits: Limits,
+    /// What holds for some tunnels and paths; the first that fits counts.
+    pub policies: Vec<Policy>,
     /// Told of what an operator wants to see.
     pub report: Arc<dyn Fn(Event) + Send + Sync>,
 }

@@ -7,7 +7,7 @@ mod rate;
 mod time;
 
 pub(crate) use body::BodyLimit;
-pub(crate) use rate::RateLimit;
+pub(crate) use rate::{Buckets, RateLimit};
 pub(crate) use time::AnswerTimeout;
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod linger;
 mod outgoing;
 mod own;
 mod page;
+pub mod policy;
 mod route;
 mod unreadable;
 mod upgrade;
@@ -43,12 +44,12 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    limits::{AnswerTimeout, BodyLimit, RateLimit},
+    policy::{Base, PolicyStage, PolicySwitch},
     route::Names,
 };
 use crate::{
     bus::{Bus, MemoryBus},
-    exchange::{ExchangeId, Forward},
+    exchange::ExchangeId,
     wire::TunnelName,
 };
 
@@ -99,6 +100,11 @@ impl Proxy {
         self.shared.names.public_url()
     }
 
+    /// Replaces the policies while the proxy runs.
+    pub fn policies(&self) -> PolicySwitch {
+        PolicySwitch(Arc::clone(&self.shared.pipeline))
+    }
+
     /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and five seconds later.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, address, shared } = self;
@@ -132,7 +138,7 @@ pub(crate) struct Shared {
     pub(crate) origins: Vec<http::Uri>,
     pub(crate) bus: Arc<dyn Bus>,
     /// Every exchange goes in here.
-    pub(crate) pipeline: Arc<dyn Forward>,
+    pub(crate) pipeline: Arc<PolicyStage>,
     /// Connections of visitors, and their WebSockets. A node drains until these are done.
     pub(crate) visitors: TaskTracker,
     /// Sessions of clients. They end when `kill` is cancelled, or before.
@@ -148,15 +154,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, address: SocketAddr, base: u64, bus: Arc<dyn Bus>) -> Self {
+    fn new(config: Config, address: SocketAddr, first_id: u64, bus: Arc<dyn Bus>) -> Self {
         let limits = &config.limits;
-        let pipeline = RateLimit::new(
-            limits.rate,
-            Arc::new(BodyLimit::new(
-                limits.max_body,
-                Arc::new(AnswerTimeout::new(config.answer_timeout, bus.clone())),
-            )),
-        );
+        let base = Base {
+            domain: config.domain.clone(),
+            max_body: limits.max_body,
+            rate: limits.rate,
+            answer_timeout: config.answer_timeout,
+            next: bus.clone(),
+        };
+        let pipeline = PolicyStage::new(base, &config.policies);
         let names = Names::new(&config, address);
         Self {
             origins: attach::own_origins(&config, address, &names.public_url()),
@@ -169,7 +176,7 @@ impl Shared {
             kill: CancellationToken::new(),
             unregistered: Arc::new(Semaphore::new(limits.max_unregistered)),
             exchanges: AtomicUsize::new(0),
-            ids: Ids { base, next: AtomicU64::new(0) },
+            ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,
         }
     }

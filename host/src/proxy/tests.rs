@@ -38,6 +38,7 @@ pub(crate) fn config() -> Config {
         public_url: None,
         also_known_as: Vec::new(),
         trusted_proxies: Vec::new(),
+        policies: Vec::new(),
         answer_timeout: Duration::from_secs(30),
         grace_period: Duration::from_secs(30),
         limits: Limits::default(),

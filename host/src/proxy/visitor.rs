@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     exchange::{
-        Answer, Body, Context, ErrorKind, ExchangeId, ForwardError, Request, RequestHead, RequestKind,
-        Scheme, hygiene,
+        Answer, Body, Context, ErrorKind, ExchangeId, Forward, ForwardError, Request, RequestHead,
+        RequestKind, Scheme, hygiene,
     },
     wire::TunnelName,
 };

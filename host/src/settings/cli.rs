@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{
     author::PluginCommand,
+    plugins::PluginFlags,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{Domain, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
 };
@@ -41,6 +42,7 @@ Examples:
   tunnel 3000 --proxy https://example.com      publish http://localhost:3000
   tunnel https://intranet.lan --host-header origin
   tunnel --all --config tunnel.toml            publish every target of a file
+  tunnel 3000 --plugin 'auth.wasm?realm=staff' ask a plugin before anything reaches the service
 
 The first run makes a key in your config folder. The key names the tunnel: keep it, and the URL stays the same.
 A proxy of your own: tunnel proxy --help";
@@ -69,7 +71,7 @@ pub enum Command {
 }
 
 /// `tunnel [TARGET]`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub struct ClientArgs {
     /// The service to publish: a port, host:port, an http(s) URL, or a name from tunnel.toml
     /// [default: http://localhost:8080]
@@ -102,6 +104,14 @@ pub struct ClientArgs {
     /// Accept any certificate of an https service
     #[arg(long, help_heading = "Service")]
     pub insecure_origin: bool,
+
+    /// Plugins on the way.
+    #[command(flatten)]
+    pub plugins: PluginFlags,
+
+    /// Where compiled plugins are kept [default: a folder in your cache folder]
+    #[arg(long, value_name = "FOLDER", help_heading = "Plugins")]
+    pub plugin_cache: Option<PathBuf>,
 
     /// Settings and named targets [default: tunnel.toml in your config folder, if there is one]
     #[arg(long, value_name = "FILE", help_heading = "File")]

@@ -1,6 +1,7 @@
 //! The client's settings: what follows from command line, environment, file and defaults together.
 //!
-//! Precedence: flag, environment (which the command line's parser reads), file, default.
+//! Precedence: flag, environment (which the command line's parser reads), file, default. Plugins are different: those of
+//! the command line come after those of the file, so that a flag never takes a guard away.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,13 +16,18 @@ use http::Uri;
 use super::{
     Output, SettingsError,
     cli::{Cli, ClientArgs},
+    document::{self, Lines, Mistakes},
     file::{self, FileError, TargetTable, TunnelFile},
+    plugins::{Sources, Wanted, load, wanted},
     values::{Origin, SessionLabel, Target},
 };
-use crate::client::{Config, Event, HostHeader, OriginConfig};
+use crate::{
+    client::{Config, Event, HostHeader, OriginConfig},
+    exchange::Forward,
+    plugin::Role,
+};
 
-/// All that `tunnel [TARGET]` needs, beside the key itself.
-#[derive(Debug)]
+/// All that `tunnel [TARGET]` needs, beside the key itself and loaded plugins.
 pub struct ClientSettings {
     /// The key's file, which may not exist yet.
     pub key: PathBuf,
@@ -29,6 +35,14 @@ pub struct ClientSettings {
     pub published: Vec<Published>,
     /// What to write, and how.
     pub output: Output,
+    /// Plugins to load.
+    pub wanted: Vec<Wanted>,
+    /// Where compiled plugins are kept, if that was said.
+    pub plugin_cache: Option<PathBuf>,
+    /// The settings file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The files that were read.
+    pub sources: Sources,
     proxy: Uri,
     max_websocket_message: usize,
     ping_after: Duration,
@@ -39,46 +53,74 @@ pub struct ClientSettings {
 pub struct Published {
     /// Its name in the file, if it has one.
     pub name: Option<String>,
+    /// The service.
+    pub origin: OriginConfig,
+    /// The plugins that its exchanges pass, by name and in order.
+    pub plugins: Vec<String>,
     session: Option<String>,
     connections: usize,
-    origin: OriginConfig,
 }
 
 impl ClientSettings {
-    /// Puts the settings together. `folder` is the user's config folder for this program, if there is one.
+    /// Puts the settings together, and reads what plugins need. `folder` is the user's config folder for this program, if
+    /// there is one. What is wrong with parts of the file or with plugins is noted in `mistakes`.
     ///
     /// # Errors
-    /// A file can't be used, or the settings contradict each other.
-    pub fn load(args: ClientArgs, folder: Option<&Path>) -> Result<Self, SettingsError> {
+    /// The file can't be read, or the settings contradict each other.
+    pub fn load(
+        args: &ClientArgs,
+        folder: Option<&Path>,
+        mistakes: &mut Mistakes,
+    ) -> Result<Self, SettingsError> {
         let usual = folder.map(|folder| folder.join("tunnel.toml")).filter(|path| path.exists());
-        match args.config.clone().or(usual) {
-            Some(path) => Self::combine(args, file::read(&path)?, Some(&path), folder),
-            None => Self::combine(args, TunnelFile::default(), None, folder),
-        }
+        let settings = match args.config.clone().or(usual) {
+            Some(path) => Self::of_text(args, Some((&path, &file::read(&path)?)), folder, mistakes),
+            None => Self::of_text(args, None, folder, mistakes),
+        };
+        mistakes.explain(settings)
     }
 
-    fn combine(
-        args: ClientArgs,
-        file: TunnelFile,
-        path: Option<&Path>,
+    fn of_text(
+        args: &ClientArgs,
+        file: Option<(&Path, &str)>,
         folder: Option<&Path>,
+        mistakes: &mut Mistakes,
     ) -> Result<Self, SettingsError> {
-        let published = published(&args, &file, path)?;
+        let path = file.map(|(path, _)| path);
+        let (file, lines): (TunnelFile, Lines) =
+            file.map(|(path, text)| document::parse(path, text, mistakes)).unwrap_or_default();
+        let mut sources = Sources::default();
+        let wanted = wanted(args, &file, &lines, &mut sources, mistakes);
+        let mut published = published(args, &file, path)?;
+        for published in &mut published {
+            published.plugins = chain(published.name.as_deref(), &file, &lines, &wanted, mistakes);
+        }
+        let in_file = file.plugin_cache.map(|cache| lines.resolve("plugin_cache", &cache)).transpose()?;
         Ok(Self {
-            key: key_file(args.key, file.key, path, folder)?,
+            key: key_file(args.key.clone(), file.key, path, folder)?,
             published,
             output: Output::new(&args.output, file.log_format),
-            proxy: args.proxy.or(file.proxy.map(|url| url.0)).unwrap_or_default().0,
+            wanted,
+            plugin_cache: args.plugin_cache.clone().or(in_file),
+            file: path.map(Path::to_owned),
+            sources,
+            proxy: args.proxy.clone().or(file.proxy.map(|url| url.0)).unwrap_or_default().0,
             // The proxy's default; one that allows less says so at registration.
             max_websocket_message: file.max_websocket_message.map_or(16 << 20, |size| size.0.in_memory()),
             ping_after: file.ping_after.map_or(Duration::from_secs(10), |time| time.0.0),
         })
     }
 
-    /// The client's Config for one service.
+    /// Bytes of one WebSocket message.
+    pub fn max_websocket_message(&self) -> usize {
+        self.max_websocket_message
+    }
+
+    /// The client's Config for one service, which `pipeline` leads to.
     pub fn config(
         &self,
         published: &Published,
+        pipeline: Arc<dyn Forward>,
         key: SigningKey,
         report: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Config {
@@ -87,12 +129,50 @@ impl ClientSettings {
             key,
             session: published.session.clone(),
             connections: published.connections,
-            origin: published.origin.clone(),
+            pipeline,
+            target: format!("{}://{}", published.origin.scheme, published.origin.authority),
             max_websocket_message: self.max_websocket_message,
             ping_after: self.ping_after,
             report,
         }
     }
+}
+
+/// The plugins of the file and of the command line, read and checked.
+fn wanted(
+    args: &ClientArgs,
+    file: &TunnelFile,
+    lines: &Lines,
+    sources: &mut Sources,
+    mistakes: &mut Mistakes,
+) -> Vec<Wanted> {
+    let written =
+        wanted::Written { plugins: &file.plugin, secrets: &file.secrets, lines, role: Role::Client };
+    let mut wanted = written.wanted(sources, mistakes);
+    let flags = wanted::of_flags(&args.plugins.0, &wanted, sources, mistakes);
+    wanted.extend(flags);
+    wanted
+}
+
+/// The names of a service's plugins: those that its table lists, or all of the file; then those of the command line.
+fn chain(
+    target: Option<&str>,
+    file: &TunnelFile,
+    lines: &Lines,
+    wanted: &[Wanted],
+    mistakes: &mut Mistakes,
+) -> Vec<String> {
+    let name = |wanted: &Wanted| wanted.config.name.clone();
+    let listed = target.and_then(|target| Some((target, file.targets.get(target)?.plugins.as_ref()?)));
+    let Some((target, listed)) = listed else { return wanted.iter().map(name).collect() };
+    // One that is there but has a mistake is told about where the mistake is.
+    let named =
+        |name: &str| file.plugin.iter().flat_map(|plugin| &plugin.name).any(|known| known.0.0 == name);
+    for (n, name) in listed.iter().enumerate().filter(|(_, name)| !named(name)) {
+        let key = format!("targets.{target}.plugins[{n}]");
+        mistakes.push(lines.wrong(&key, load::unknown(name, wanted)));
+    }
+    listed.iter().cloned().chain(wanted.iter().filter(|wanted| wanted.key().is_none()).map(name)).collect()
 }
 
 /// Where the key is: as given, as the file says, or in the config folder. Never found by chance in the current
@@ -172,9 +252,10 @@ fn unnamed(args: &ClientArgs, file: &TunnelFile, origin: Origin) -> Published {
     let session = args.session.clone().or_else(|| file.session.clone().map(|label| label.0));
     Published {
         name: None,
+        origin: origin_config(args, file, None, origin),
+        plugins: Vec::new(),
         session: session.map(|label| label.0),
         connections: args.connections.or(file.connections.as_ref().map(|n| n.0.0)).unwrap_or(1),
-        origin: origin_config(args, file, None, origin),
     }
 }
 
@@ -196,9 +277,10 @@ fn named(
         args.connections.or(table.connections.as_ref().or(file.connections.as_ref()).map(|n| n.0.0));
     Ok(Published {
         name: Some(name.to_owned()),
+        origin: origin_config(args, file, Some(table), table.target.0.clone()),
+        plugins: Vec::new(),
         session: Some(label.0),
         connections: connections.unwrap_or(1),
-        origin: origin_config(args, file, Some(table), table.target.0.clone()),
     })
 }
 

@@ -26,17 +26,40 @@ insecure_origin = true
 fn settings(line: &str, file: &str) -> Result<ClientSettings, SettingsError> {
     let args = Cli::of(line).unwrap().client;
     let path = Path::new("/etc/t/tunnel.toml");
-    let file = file::parse(path, file).unwrap();
-    ClientSettings::combine(args, file, Some(path), Some(Path::new("/home/me/.config/tunnel")))
+    let mut mistakes = Mistakes::default();
+    let folder = Path::new("/home/me/.config/tunnel");
+    let settings = ClientSettings::of_text(&args, Some((path, file)), Some(folder), &mut mistakes)?;
+    mistakes.settle().map(|()| settings)
 }
 
-fn only(settings: &ClientSettings) -> Config {
+/// What a client is started with, and the service that it was made for.
+struct Only {
+    config: Config,
+    origin: OriginConfig,
+}
+
+impl std::ops::Deref for Only {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.config
+    }
+}
+
+fn only(settings: &ClientSettings) -> Only {
     assert_eq!(settings.published.len(), 1);
-    settings.config(&settings.published[0], SigningKey::from_bytes(&[1; 32]), Arc::new(|_| {}))
+    config(settings, &settings.published[0])
 }
 
-fn target(config: &Config) -> String {
-    format!("{}://{}", config.origin.scheme, config.origin.authority)
+fn config(settings: &ClientSettings, published: &Published) -> Only {
+    let origin = published.origin.clone();
+    let pipeline = Arc::new(crate::client::Origin::new(&origin, settings.max_websocket_message()).unwrap());
+    let config = settings.config(published, pipeline, SigningKey::from_bytes(&[1; 32]), Arc::new(|_| {}));
+    Only { config, origin }
+}
+
+fn target(config: &Only) -> String {
+    config.target.clone()
 }
 
 #[test]
@@ -47,7 +70,7 @@ fn defaults_without_a_file() {
     let config = only(&settings);
     assert_eq!(config.proxy, "http://localhost:6519/");
     assert_eq!(target(&config), "http://localhost:8080");
-    assert_eq!((config.session, config.connections), (None, 1));
+    assert_eq!((config.session.as_deref(), config.connections), (None, 1));
     assert_eq!(config.origin.host_header, HostHeader::Keep);
     assert!(!config.origin.insecure);
 }
@@ -89,7 +112,8 @@ fn the_environment_goes_between_flags_and_file() {
         let matches = command.try_get_matches_from(line.split_whitespace()).unwrap();
         let args = Cli::from_arg_matches(&matches).unwrap().client;
         let path = Path::new("/etc/t/tunnel.toml");
-        ClientSettings::combine(args, file::parse(path, FILE).unwrap(), Some(path), None).unwrap().key
+        let mut mistakes = Mistakes::default();
+        ClientSettings::of_text(&args, Some((path, FILE)), None, &mut mistakes).unwrap().key
     };
     assert_eq!(key("tunnel 3000"), Path::new(env!("CARGO_MANIFEST_DIR")));
     assert_eq!(key("tunnel 3000 --key k.pem"), Path::new("k.pem"));
@@ -131,13 +155,14 @@ fn what_can_not_work_is_said() {
         ("tunnel --all", twins, "targets.b.session: a has the same label"),
         ("tunnel", "key = \"~/k.pem\"", "write the whole path"),
     ] {
-        let why = settings(line, file).unwrap_err().to_string();
+        let why = settings(line, file).err().unwrap().to_string();
         assert!(why.contains(says), "{line}: {why}");
     }
 }
 
 #[test]
 fn without_a_config_folder_a_key_has_to_be_named() {
-    let why = ClientSettings::load(ClientArgs::default(), None).unwrap_err().to_string();
+    let why = ClientSettings::load(&ClientArgs::default(), None, &mut Mistakes::default());
+    let why = why.err().unwrap().to_string();
     assert!(why.contains("--key FILE"), "{why}");
 }

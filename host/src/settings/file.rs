@@ -10,10 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 use super::{
     cli::LogFormat,
+    plugins::{PluginTable, SecretSource},
     units::{MaxBody, RateLimit, Size, Wait},
     values::{Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target, Written},
 };
@@ -48,6 +49,14 @@ pub struct TunnelFile {
     /// Services to publish by name.
     #[serde(default)]
     pub targets: BTreeMap<String, TargetTable>,
+    /// As `--plugin-cache`; a relative path starts at the file's folder.
+    pub plugin_cache: Option<PathBuf>,
+    /// Plugins that every exchange passes, in this order.
+    #[serde(default)]
+    pub plugin: Vec<PluginTable>,
+    /// Where secrets are that plugins are granted by name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretSource>,
 }
 
 /// `[targets.NAME]`: what differs for one service.
@@ -64,6 +73,8 @@ pub struct TargetTable {
     pub insecure_origin: Option<bool>,
     /// By default the file's.
     pub connections: Option<Written<Connections>>,
+    /// Names of the plugins that this service's exchanges pass, in this order; by default all of the file.
+    pub plugins: Option<Vec<String>>,
 }
 
 /// A number of sessions.
@@ -142,15 +153,23 @@ pub enum FileError {
         /// What is wrong, and what to write.
         problem: String,
     },
+    /// Something is wrong with a file, or what it is for, that the command line names.
+    #[error("{flag}: {problem}")]
+    Flag {
+        /// The flag with its value.
+        flag: String,
+        /// What is wrong, and what to write.
+        problem: String,
+    },
 }
 
 /// Where in a file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place {
     /// Counted from 1; none where the whole file is meant.
-    line: Option<usize>,
+    pub line: Option<usize>,
     /// Dotted, as far as it is known.
-    key: Option<String>,
+    pub key: Option<String>,
 }
 
 impl fmt::Display for Place {
@@ -165,6 +184,23 @@ impl fmt::Display for Place {
 }
 
 impl FileError {
+    /// What the parser says, with line and key.
+    pub(super) fn of_toml(path: &Path, text: &str, mut error: toml::de::Error) -> Self {
+        let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        // Without its input the error writes the key after the message, instead of drawing the line.
+        error.set_input(None);
+        let shown = error.to_string();
+        let problem = error.message().trim_end().to_owned();
+        let key = shown.strip_prefix(error.message()).and_then(|rest| rest.trim().strip_prefix("in `"));
+        let key = key.and_then(|rest| rest.strip_suffix('`')).map(str::to_owned);
+        Self::Wrong { path: path.to_owned(), place: Place { line, key }, problem }
+    }
+
+    /// Something is wrong with what a flag names.
+    pub(super) fn of_flag(flag: String, problem: String) -> Self {
+        Self::Flag { flag, problem }
+    }
+
     /// Something is wrong at a key, seen only when several values were put together.
     pub(super) fn at_key(path: &Path, key: impl Into<String>, problem: impl Into<String>) -> Self {
         let place = Place { line: None, key: Some(key.into()) };
@@ -175,37 +211,31 @@ impl FileError {
 /// Reads one settings file.
 ///
 /// # Errors
-/// It can't be read, or something in it is wrong.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
-    parse(path, &text)
-}
-
-/// Takes a file's text apart; `path` is for errors.
-pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, FileError> {
-    toml::from_str(text).map_err(|mut error| {
-        let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-        // Without its input the error writes the key after the message, instead of drawing the line.
-        error.set_input(None);
-        let shown = error.to_string();
-        let problem = error.message().trim_end().to_owned();
-        let key = shown.strip_prefix(error.message()).and_then(|rest| rest.trim().strip_prefix("in `"));
-        let key = key.and_then(|rest| rest.strip_suffix('`')).map(str::to_owned);
-        FileError::Wrong { path: path.to_owned(), place: Place { line, key }, problem }
-    })
+/// It can't be read.
+pub fn read(path: &Path) -> Result<String, FileError> {
+    std::fs::read_to_string(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::de::DeserializeOwned;
+
     use super::*;
+    use crate::settings::document::{self, Mistakes};
+
+    /// The file's value, or the first mistake in it.
+    fn first<T: DeserializeOwned + Default>(name: &str, text: &str) -> Result<T, String> {
+        let mut mistakes = Mistakes::default();
+        let (value, _) = document::parse(Path::new(name), text, &mut mistakes);
+        mistakes.errors.first().map_or(Ok(value), |error| Err(error.to_string()))
+    }
 
     fn tunnel(text: &str) -> Result<TunnelFile, String> {
-        parse(Path::new("tunnel.toml"), text).map_err(|error| error.to_string())
+        first("tunnel.toml", text)
     }
 
     fn proxy(text: &str) -> Result<ProxyFile, String> {
-        parse(Path::new("proxy.toml"), text).map_err(|error| error.to_string())
+        first("proxy.toml", text)
     }
 
     #[test]
@@ -276,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = read::<ProxyFile>(Path::new("no/such/proxy.toml")).unwrap_err().to_string();
+        let error = read(Path::new("no/such/proxy.toml")).unwrap_err().to_string();
         assert!(error.starts_with("no/such/proxy.toml: ") && error.contains("--config"), "{error}");
     }
 }

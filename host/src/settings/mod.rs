@@ -7,7 +7,9 @@
 pub mod author;
 pub mod cli;
 pub mod client;
+pub mod document;
 pub mod file;
+pub mod plugins;
 pub mod proxy;
 pub mod report;
 pub mod run;
@@ -18,6 +20,7 @@ mod json;
 mod key;
 mod log;
 mod printer;
+mod publish;
 mod signals;
 mod text;
 
@@ -59,8 +62,17 @@ pub enum SettingsError {
         "--all publishes the targets of a settings file; there is none yet: add [targets.NAME] to tunnel.toml"
     )]
     NoTargets,
+    #[error("{}", several(.0))]
+    Several(Vec<SettingsError>),
+    #[error("plugins can't be run here: {0}")]
+    Engine(String),
     #[error("TUNNEL_LOG: {0}; write for example TUNNEL_LOG=tunnel=debug")]
     Filter(String),
+}
+
+fn several(errors: &[SettingsError]) -> String {
+    let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
+    format!("{} mistakes:{}", errors.len(), lines.concat())
 }
 
 fn no_such_target(name: &str, names: &str) -> String {

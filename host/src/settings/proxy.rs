@@ -7,6 +7,7 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 use super::{
     Output, SettingsError,
     cli::ProxyArgs,
+    document::{self, Mistakes},
     file::{self, FileError, LimitsTable, ProxyFile},
     units::Size,
     values::{Domain, Listen, Written},
@@ -41,10 +42,13 @@ impl ProxySettings {
     /// # Errors
     /// A file can't be used, or a value in it is out of bounds.
     pub fn load(args: ProxyArgs) -> Result<Self, SettingsError> {
-        match args.config.clone() {
-            Some(path) => Self::combine(args, file::read(&path)?, &path),
-            None => Self::combine(args, ProxyFile::default(), Path::new("proxy.toml")),
-        }
+        let mut mistakes = Mistakes::default();
+        let (file, path) = match args.config.clone() {
+            Some(path) => (document::parse(&path, &file::read(&path)?, &mut mistakes).0, path),
+            None => (ProxyFile::default(), Path::new("proxy.toml").to_owned()),
+        };
+        mistakes.settle()?;
+        Self::combine(args, file, &path)
     }
 
     fn combine(args: ProxyArgs, file: ProxyFile, path: &Path) -> Result<Self, SettingsError> {
@@ -65,6 +69,7 @@ impl ProxySettings {
             public_url,
             also_known_as: either(args.also_known_as, file.also_known_as).map(|url| url.0).collect(),
             trusted_proxies: either(args.trusted_proxy, file.trusted_proxies).map(|net| net.0).collect(),
+            policies: Vec::new(),
             answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
             grace_period: grace_period.map_or(GRACE_PERIOD, |time| time.0),
             limits,
@@ -158,7 +163,10 @@ mod tests {
         let cli = Cli::of(line).unwrap();
         let Some(Command::Proxy(args)) = cli.command else { panic!("not the proxy") };
         let path = Path::new("proxy.toml");
-        ProxySettings::combine(*args, file::parse(path, file).unwrap(), path)
+        let mut mistakes = Mistakes::default();
+        let (file, _) = document::parse(path, file, &mut mistakes);
+        mistakes.settle()?;
+        ProxySettings::combine(*args, file, path)
     }
 
     #[test]

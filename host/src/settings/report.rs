@@ -150,6 +150,13 @@ impl Reporter {
         self.printer.print(line, Weight::Milestone);
     }
 
+    /// A plugin takes long to load. Only somebody at a terminal waits for it.
+    pub fn compiling(&self, file: &Path, kept: bool) {
+        if io::stdout().is_terminal() {
+            self.for_people(|| text::compiling(file, kept));
+        }
+    }
+
     /// A demo got another address than the usual one. Programs learn it from `listening`.
     pub fn port_taken(&self, taken: std::net::SocketAddr, instead: std::net::SocketAddr) {
         self.for_people(|| text::port_taken(taken, instead));

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,14 +24,16 @@ use super::{
     author::{self, AuthorError, PluginCommand},
     cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
     client::{ClientSettings, default_key},
+    document::Mistakes,
     key, log,
     proxy::ProxySettings,
+    publish::publish,
     report::Reporter,
     signals::Signals,
     values::{Domain, Listen},
 };
 use crate::{
-    client::{self, HostHeader, OriginConfig, key::KeyError},
+    client::{self, HostHeader, Origin, OriginConfig, key::KeyError},
     demo::Sample,
     proxy::{self, BindError},
 };
@@ -45,6 +48,8 @@ pub enum Failure {
     Author(#[from] AuthorError),
     #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
+    #[error("{}", in_full(.0))]
+    Origin(#[from] client::OriginError),
     #[error("{}", in_full(.0))]
     Refused(#[from] client::Refused),
     #[error("{}", in_full(.0))]
@@ -102,32 +107,11 @@ fn folder() -> Option<PathBuf> {
 
 async fn run_client(args: ClientArgs) -> Result<(), Failure> {
     let format = args.output.log_format;
-    let settings = said(format, ClientSettings::load(args, folder().as_deref()))?;
+    let mut mistakes = Mistakes::default();
+    let settings = said(format, ClientSettings::load(&args, folder().as_deref(), &mut mistakes))?;
     let reporter = begin(&settings.output)?;
-    let result = publish(&settings, &reporter).await;
+    let result = publish(settings, mistakes, &reporter).await;
     end(&reporter, result)
-}
-
-/// Publishes every target until a signal comes, or one of them is refused for good.
-async fn publish(settings: &ClientSettings, reporter: &Reporter) -> Result<(), Failure> {
-    let (key, new) = client::key::load_or_create(&settings.key)?;
-    if new {
-        reporter.key_created(&settings.key);
-    }
-    let stop = stop_on_signals(reporter.clone())?;
-    let mut clients = JoinSet::new();
-    for published in &settings.published {
-        let report = reporter.client(published.name.as_deref());
-        clients.spawn(client::run(settings.config(published, key.clone(), report), stop.clone()));
-    }
-    let mut result = Ok(());
-    while let Some(ended) = clients.join_next().await {
-        if let Err(refused) = ended.expect("clients don't panic and aren't aborted") {
-            stop.cancel();
-            result = result.and(Err(refused.into()));
-        }
-    }
-    result
 }
 
 async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
@@ -165,7 +149,7 @@ async fn demonstrate(listen: Option<Listen>, reporter: &Reporter) -> Result<(), 
 
     let sample = Sample::bind((Ipv4Addr::LOCALHOST, 0).into()).await.map_err(Failure::Sample)?;
     let proxy = bind_demo_proxy(listen, reporter).await?;
-    let config = demo_client(key, proxy.address(), sample.address(), reporter);
+    let config = demo_client(key, proxy.address(), sample.address(), reporter)?;
 
     let mut servers = JoinSet::new();
     servers.spawn(sample.run(stop.clone()));
@@ -220,6 +204,7 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         public_url: None,
         also_known_as: Vec::new(),
         trusted_proxies: Vec::new(),
+        policies: Vec::new(),
         answer_timeout: Duration::from_secs(30),
         // An open page holds streams that never end by themselves.
         grace_period: Duration::from_millis(500),
@@ -234,23 +219,26 @@ fn demo_client(
     proxy: SocketAddr,
     sample: SocketAddr,
     reporter: &Reporter,
-) -> client::Config {
-    client::Config {
+) -> Result<client::Config, client::OriginError> {
+    let origin = OriginConfig {
+        scheme: Scheme::HTTP,
+        authority: authority(sample),
+        host_header: HostHeader::Keep,
+        insecure: false,
+        connect_timeout: Duration::from_secs(10),
+    };
+    let max_websocket_message = proxy::Limits::default().max_websocket_message;
+    Ok(client::Config {
         proxy: url_of(proxy),
         key,
         session: None,
         connections: 1,
-        origin: OriginConfig {
-            scheme: Scheme::HTTP,
-            authority: authority(sample),
-            host_header: HostHeader::Keep,
-            insecure: false,
-            connect_timeout: Duration::from_secs(10),
-        },
-        max_websocket_message: proxy::Limits::default().max_websocket_message,
+        target: format!("http://{sample}"),
+        pipeline: Arc::new(Origin::new(&origin, max_websocket_message)?),
+        max_websocket_message,
         ping_after: proxy::Limits::default().ping_after,
         report: reporter.demo_client(),
-    }
+    })
 }
 
 /// Where a listener is reached from this machine.
@@ -328,7 +316,7 @@ fn end(reporter: &Reporter, result: Result<(), Failure>) -> Result<(), Failure> 
 }
 
 /// A token that SIGINT or SIGTERM cancels. A SIGINT after that ends the process at once.
-fn stop_on_signals(reporter: Reporter) -> Result<CancellationToken, Failure> {
+pub(super) fn stop_on_signals(reporter: Reporter) -> Result<CancellationToken, Failure> {
     let mut signals = Signals::listen().map_err(Failure::Signals)?;
     let stop = CancellationToken::new();
     let token = stop.clone();

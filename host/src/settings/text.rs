@@ -119,6 +119,12 @@ pub(super) fn left_out(lines: u64) -> String {
     format!("  ({lines} lines left out: the terminal was too slow)")
 }
 
+/// A plugin takes long to load.
+pub(super) fn compiling(file: &Path, kept: bool) -> String {
+    let again = if kept { "; the next start is quick" } else { "" };
+    format!("  Compiling    {}{again}", shown(&file.display().to_string()))
+}
+
 /// Another port than the usual one.
 pub(super) fn port_taken(taken: impl std::fmt::Display, instead: impl std::fmt::Display) -> String {
     format!("  {taken} is taken; the demo listens on {instead} instead")

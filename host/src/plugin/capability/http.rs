@@ -154,7 +154,7 @@ impl Allowed {
     }
 
     /// Sends a request and waits for the whole answer. `limit` holds for the body of either.
-    async fn send(&self, request: http_client::Request, limit: usize) -> Result<Answer, Error> {
+    pub(super) async fn send(&self, request: http_client::Request, limit: usize) -> Result<Answer, Error> {
         let time = match request.timeout_ms {
             0 => LONGEST,
             asked => LONGEST.min(Duration::from_millis(asked.into())),

@@ -20,6 +20,7 @@ use wasmtime_wasi::WasiCtx;
 use crate::exchange::ExchangeId;
 
 use super::{
+    bindings::tunnel::plugin::{http_client, types::Answer},
     config::{Config, Grant, Limits},
     error::{HookError, LoadError},
 };
@@ -77,6 +78,18 @@ impl Loan {
         let voice = Arc::new(log::Voice::new(Arc::clone(self)));
         let wasi = wasi::context(&self.grant, &voice)?;
         Ok((Lent { loan: Arc::clone(self), voice }, wasi))
+    }
+}
+
+/// Requests of applications, which come by another interface.
+impl Loan {
+    /// Bytes of a body of either direction.
+    pub(super) fn body_limit(&self) -> usize {
+        self.limits.body
+    }
+
+    pub(super) async fn send(&self, request: http_client::Request) -> Result<Answer, http_client::Error> {
+        self.http.send(request, self.body_limit()).await
     }
 }
 

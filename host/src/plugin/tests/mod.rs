@@ -1,5 +1,6 @@
 //! Plugins that misbehave, before a chain and an origin in memory.
 
+mod application;
 mod bodies;
 mod heads;
 mod hostile;

@@ -36,9 +36,9 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// A rate for each tunnel; `None` lets everything pass.
-    pub(crate) fn new(rate: Option<Rate>, next: Arc<dyn Forward>) -> Self {
-        Self { next, buckets: rate.map(|rate| Arc::new(Buckets::new(rate))) }
+    /// The buckets to take from; `None` lets everything pass.
+    pub(crate) fn new(buckets: Option<Arc<Buckets>>, next: Arc<dyn Forward>) -> Self {
+        Self { next, buckets }
     }
 }
 
@@ -65,14 +65,14 @@ impl Forward for RateLimit {
 }
 
 /// All tunnels' buckets.
-struct Buckets {
+pub(crate) struct Buckets {
     rate: Rate,
     limiter: RateLimiter<TunnelName, DashMapStateStore<TunnelName>, RuntimeClock, NoOpMiddleware<Instant>>,
     taken: AtomicUsize,
 }
 
 impl Buckets {
-    fn new(rate: Rate) -> Self {
+    pub(crate) fn new(rate: Rate) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let limiter = RateLimiter::dashmap_with_clock(quota, RuntimeClock);
         Self { rate, limiter, taken: AtomicUsize::new(0) }

@@ -101,14 +101,14 @@ async fn an_upload_that_stalls_is_the_visitors_fault() {
     );
 }
 
-fn rate(per_second: u32, burst: u32) -> Option<Rate> {
+fn buckets(per_second: u32, burst: u32) -> Option<Arc<Buckets>> {
     let (per_second, burst) = (NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap());
-    Some(Rate { per_second, burst })
+    Some(Arc::new(Buckets::new(Rate { per_second, burst })))
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_tunnel_has_a_bucket_of_its_own() {
-    let stage = RateLimit::new(rate(2, 3), Fake::new(async |_| ok("")));
+    let stage = RateLimit::new(buckets(2, 3), Fake::new(async |_| ok("")));
     for _ in 0..3 {
         stage.forward(request()).await.unwrap();
     }
@@ -123,7 +123,7 @@ async fn each_tunnel_has_a_bucket_of_its_own() {
 async fn a_websocket_over_its_rate_waits_and_loses_nothing() {
     let (far, mut seen) = mpsc::channel(64);
     let stage = RateLimit::new(
-        rate(1, 2),
+        buckets(1, 2),
         Fake::new(move |_| {
             let outgoing = sink::unfold(far.clone(), async |far, event| {
                 far.send(event).await.unwrap();

@@ -85,6 +85,8 @@ fn edits(deed: &str) -> Vec<Edit> {
         "status" => vec![Edit::SetStatus(101)],
         "many" => (0..2000).map(|n| header(&format!("x-{n}"), b"1")).collect(),
         "huge" => vec![header("x-a", &vec![b'a'; 100_000])],
+        // For whoever wants to know who was asked: one more value, on whatever passes.
+        _ if deed.starts_with("mark:") => vec![Edit::Append(("x-mark".to_owned(), deed[5..].as_bytes().to_vec()))],
         "good" => vec![header("x-hostile", b"was here"), Edit::Remove("x-remove".to_owned())],
         _ => Vec::new(),
     }

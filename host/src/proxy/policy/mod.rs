@@ -1,0 +1,201 @@
+//! Policies: which limits and which further stages hold for which tunnels and paths.
+//!
+//! Owns the choice, a pure function of the tunnel's name and the path, and the stage that makes it for each exchange.
+//! Must not know what the further stages are: whoever makes a policy gives a function that puts them before the bus.
+
+mod path;
+mod pattern;
+#[cfg(test)]
+mod tests;
+
+pub use pattern::{BadPattern, DomainPattern, PathPattern};
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+
+use super::{
+    Rate,
+    limits::{AnswerTimeout, BodyLimit, Buckets, RateLimit},
+};
+use crate::{
+    exchange::{ErrorKind, Forward, ForwardError, ForwardFuture, Request},
+    wire::TunnelName,
+};
+
+/// Puts what a policy wants before the stage that it is given, or something in its place.
+pub type Stages = Arc<dyn Fn(Arc<dyn Forward>) -> Arc<dyn Forward> + Send + Sync>;
+
+/// What holds for some tunnels and paths. The first of a list that fits counts.
+#[derive(Clone)]
+pub struct Policy {
+    /// Which tunnels.
+    pub domain: DomainPattern,
+    /// Which paths; all of them if `None`.
+    pub path: Option<PathPattern>,
+    /// Limits that differ from the proxy's own.
+    pub limits: PolicyLimits,
+    /// What stands between the limits and the bus.
+    pub stages: Stages,
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("domain", &self.domain)
+            .field("path", &self.path)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Policy {
+    /// Whether no exchange gets past this one to `later`.
+    pub fn shadows(&self, later: &Self) -> bool {
+        let path = match (&self.path, &later.path) {
+            (None, _) => true,
+            (Some(path), Some(later)) => path.covers(later),
+            (Some(path), None) => path.covers(&"/*".parse().expect("a pattern")),
+        };
+        path && self.domain.covers(&later.domain)
+    }
+}
+
+/// Limits of a policy. What is `None` is as the proxy has it; an inner `None` lifts the limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PolicyLimits {
+    /// Bytes of each request's body and each response's body.
+    pub max_body: Option<Option<u64>>,
+    /// Requests, and messages of visitors, of each tunnel under this policy.
+    pub rate: Option<Option<Rate>>,
+    /// Longest wait for a response's head.
+    pub answer_timeout: Option<Duration>,
+}
+
+/// Which policy holds, by its place in the list; `None` if none does.
+///
+/// # Errors
+/// The path can be read in several ways, by which different policies hold.
+pub fn choose<'a>(
+    policies: impl Iterator<Item = (&'a DomainPattern, Option<&'a PathPattern>)> + Clone,
+    tunnel: &TunnelName,
+    domain: &str,
+    path: &str,
+) -> Result<Option<usize>, Ambiguous> {
+    let readings = path::readings(path);
+    let mut chosen = readings.iter().map(|reading| {
+        policies.clone().position(|(pattern, path)| {
+            pattern.holds(tunnel, domain) && path.is_none_or(|path| path.holds(reading))
+        })
+    });
+    let first = chosen.next().flatten();
+    if chosen.all(|other| other == first) { Ok(first) } else { Err(Ambiguous) }
+}
+
+/// A path can be read in several ways, and a policy holds by one and not by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the path can be read in several ways (encoded slashes, dot segments, parameters); write it plain")]
+pub struct Ambiguous;
+
+/// What policies differ from.
+pub(crate) struct Base {
+    /// The proxy's domain.
+    pub(crate) domain: String,
+    pub(crate) max_body: Option<u64>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) answer_timeout: Duration,
+    /// Where all of them lead.
+    pub(crate) next: Arc<dyn Forward>,
+}
+
+/// The stage that chooses; its policies may be replaced at any time. An exchange ends under those it began with.
+pub(crate) struct PolicyStage {
+    base: Base,
+    /// One bucket for each tunnel, whichever of the policies without a rate of their own its exchanges meet.
+    buckets: Option<Arc<Buckets>>,
+    /// For exchanges that no policy holds for.
+    plain: Arc<dyn Forward>,
+    current: ArcSwap<Vec<Compiled>>,
+}
+
+/// A policy with its way.
+struct Compiled {
+    domain: DomainPattern,
+    path: Option<PathPattern>,
+    way: Arc<dyn Forward>,
+}
+
+impl PolicyStage {
+    pub(crate) fn new(base: Base, policies: &[Policy]) -> Self {
+        let buckets = base.rate.map(|rate| Arc::new(Buckets::new(rate)));
+        let plain = way(&base, buckets.clone(), &PolicyLimits::default(), Arc::clone(&base.next));
+        let stage = Self { base, buckets, plain, current: ArcSwap::default() };
+        stage.replace(policies);
+        stage
+    }
+
+    /// Puts other policies in force.
+    pub(crate) fn replace(&self, policies: &[Policy]) {
+        let compiled = policies.iter().map(|policy| {
+            let buckets = match policy.limits.rate {
+                None => self.buckets.clone(),
+                Some(own) => own.map(|rate| Arc::new(Buckets::new(rate))),
+            };
+            let next = (policy.stages)(Arc::clone(&self.base.next));
+            Compiled {
+                domain: policy.domain.clone(),
+                path: policy.path.clone(),
+                way: way(&self.base, buckets, &policy.limits, next),
+            }
+        });
+        self.current.store(Arc::new(compiled.collect()));
+    }
+
+    fn choose(&self, policies: &[Compiled], request: &Request) -> Result<Option<usize>, Ambiguous> {
+        let patterns = policies.iter().map(|policy| (&policy.domain, policy.path.as_ref()));
+        choose(patterns, &request.context.tunnel, &self.base.domain, request.head.target.path())
+    }
+}
+
+impl Forward for PolicyStage {
+    fn forward(&self, request: Request) -> ForwardFuture<'_> {
+        let policies = self.current.load();
+        if policies.is_empty() {
+            return self.plain.forward(request);
+        }
+        match self.choose(&policies, &request) {
+            Ok(None) => self.plain.forward(request),
+            Ok(Some(chosen)) => {
+                let way = Arc::clone(&policies[chosen].way);
+                Box::pin(async move { way.forward(request).await })
+            }
+            Err(ambiguous) => {
+                let error = ForwardError::new(ErrorKind::BadRequest, ambiguous.to_string());
+                Box::pin(std::future::ready(Err(error)))
+            }
+        }
+    }
+}
+
+/// The limits in force, and then what the policy wants.
+fn way(
+    base: &Base,
+    buckets: Option<Arc<Buckets>>,
+    limits: &PolicyLimits,
+    next: Arc<dyn Forward>,
+) -> Arc<dyn Forward> {
+    let timed = AnswerTimeout::new(limits.answer_timeout.unwrap_or(base.answer_timeout), next);
+    let bounded = BodyLimit::new(limits.max_body.unwrap_or(base.max_body), Arc::new(timed));
+    Arc::new(RateLimit::new(buckets, Arc::new(bounded)))
+}
+
+/// Puts other policies in force in a proxy that runs; cheap to clone.
+#[derive(Clone)]
+pub struct PolicySwitch(pub(super) Arc<PolicyStage>);
+
+impl PolicySwitch {
+    /// From now on these hold. Exchanges under way end under those they began with.
+    pub fn replace(&self, policies: &[Policy]) {
+        self.0.replace(policies);
+    }
+}

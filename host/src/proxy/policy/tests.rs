@@ -1,0 +1,193 @@
+//! Policies before a stage in memory.
+
+use std::sync::Mutex;
+
+use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
+use proptest::prelude::*;
+
+use super::*;
+use crate::exchange::{Answer, Body, Context, ExchangeId, RequestHead, RequestKind, Response, Scheme};
+
+fn tunnel(letter: char) -> TunnelName {
+    letter.to_string().repeat(52).parse().unwrap()
+}
+
+/// Says its name.
+struct Named(&'static str, Option<Arc<dyn Forward>>);
+
+impl Forward for Named {
+    fn forward(&self, request: Request) -> ForwardFuture<'_> {
+        match &self.1 {
+            Some(next) => next.forward(request),
+            None => {
+                let body = Body::full(self.0);
+                let headers = HeaderMap::new();
+                Box::pin(async move { Ok(Answer::Http(Response { status: StatusCode::OK, headers, body })) })
+            }
+        }
+    }
+}
+
+/// A policy that answers by its name.
+fn policy(name: &'static str, domain: &str, path: Option<&str>) -> Policy {
+    Policy {
+        domain: domain.parse().unwrap(),
+        path: path.map(|path| path.parse().unwrap()),
+        limits: PolicyLimits::default(),
+        stages: Arc::new(move |_| Arc::new(Named(name, None))),
+    }
+}
+
+fn stage(policies: &[Policy]) -> PolicyStage {
+    let base = Base {
+        domain: "example.com".to_owned(),
+        max_body: Some(10),
+        rate: None,
+        answer_timeout: Duration::from_secs(30),
+        next: Arc::new(Named("bus", None)),
+    };
+    PolicyStage::new(base, policies)
+}
+
+fn request(tunnel: TunnelName, path: &str, body: &'static str) -> Request {
+    Request {
+        head: RequestHead {
+            kind: RequestKind::Http,
+            method: Method::POST,
+            scheme: Scheme::Https,
+            // What the visitor writes doesn't choose: the tunnel does.
+            authority: "anything.example.org".to_owned(),
+            target: path.parse::<PathAndQuery>().unwrap(),
+            headers: HeaderMap::new(),
+        },
+        body: Body::full(body),
+        context: Context {
+            exchange: ExchangeId(1),
+            tunnel,
+            visitor: None,
+            notes: Default::default(),
+            interim: None,
+        },
+    }
+}
+
+async fn met(stage: &PolicyStage, tunnel: TunnelName, path: &str) -> String {
+    use http_body_util::BodyExt;
+    match stage.forward(request(tunnel, path, "")).await {
+        Ok(Answer::Http(response)) => {
+            String::from_utf8(response.body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        }
+        Ok(Answer::WebSocket(_)) => unreachable!("nobody asked for one"),
+        Err(error) => error.kind().code().to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn the_first_that_fits_counts_and_the_others_pass() {
+    let stage = stage(&[
+        policy("admin", "*.example.com", Some("/admin/*")),
+        policy("a", &tunnel('a').to_string(), None),
+        policy("elsewhere", "*.example.org", None),
+    ]);
+    for (name, path, meets) in [
+        ('a', "/admin", "admin"),
+        ('b', "/admin/x?y=/", "admin"),
+        ('a', "/adminx", "a"),
+        ('b', "/adminx", "bus"),
+        ('b', "/x?/admin/", "bus"),
+    ] {
+        assert_eq!(met(&stage, tunnel(name), path).await, meets, "{name} {path}");
+    }
+}
+
+#[tokio::test]
+async fn no_disguise_gets_past_a_guarded_path() {
+    let stage = stage(&[policy("guard", "*", Some("/admin/*"))]);
+    for path in [
+        "/%61dmin/",
+        "//admin/x",
+        "/x/../admin",
+        "/./admin",
+        "/admin/../public",
+        "/x%2F..%2Fadmin/",
+        "/admin;x=1/y",
+        "/x\\..\\admin",
+        "/%2e%2e/admin",
+        "/admin%2fx",
+    ] {
+        let meets = met(&stage, tunnel('a'), path).await;
+        assert!(["guard", "bad-request"].contains(&meets.as_str()), "{path} meets {meets}");
+    }
+    for path in ["/public//x", "/public/%2e%2e/x", "/a%2Fb", "/public;v=1"] {
+        assert_eq!(met(&stage, tunnel('a'), path).await, "bus", "{path} is nobody's business");
+    }
+}
+
+#[tokio::test]
+async fn limits_are_the_proxys_unless_a_policy_has_its_own() {
+    let mut wide = policy("wide", "*", Some("/wide"));
+    wide.limits.max_body = Some(None);
+    let stage = stage(&[wide, policy("narrow", "*", Some("/narrow"))]);
+    let answer = |path: &'static str| stage.forward(request(tunnel('a'), path, "more than ten bytes"));
+    assert!(answer("/wide").await.is_ok());
+    for path in ["/narrow", "/other"] {
+        assert_eq!(answer(path).await.unwrap_err().kind(), ErrorKind::RequestTooLarge { limit: 10 });
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_ends_under_the_policy_it_began_with() {
+    struct Slow(Mutex<Option<tokio::sync::oneshot::Receiver<()>>>);
+    impl Forward for Slow {
+        fn forward(&self, request: Request) -> ForwardFuture<'_> {
+            let gate = self.0.lock().unwrap().take();
+            Box::pin(async move {
+                if let Some(gate) = gate {
+                    gate.await.unwrap();
+                }
+                Named("slow", None).forward(request).await
+            })
+        }
+    }
+    let (open, gate) = tokio::sync::oneshot::channel();
+    let slow: Arc<dyn Forward> = Arc::new(Slow(Mutex::new(Some(gate))));
+    let mut first = policy("", "*", None);
+    first.stages = Arc::new(move |_| Arc::clone(&slow));
+    let stage = stage(&[first]);
+    let mut under_way = Box::pin(met(&stage, tunnel('a'), "/"));
+    assert!(futures_util::poll!(&mut under_way).is_pending());
+    stage.replace(&[policy("second", "*", None)]);
+    assert_eq!(met(&stage, tunnel('a'), "/").await, "second");
+    open.send(()).unwrap();
+    assert_eq!(under_way.await, "slow");
+    stage.replace(&[]);
+    assert_eq!(met(&stage, tunnel('a'), "/").await, "bus");
+}
+
+#[test]
+fn a_policy_behind_one_that_takes_everything_is_unreachable() {
+    let all = policy("", "*", None);
+    let api = policy("", "*.example.com", Some("/api/*"));
+    assert!(all.shadows(&api) && !api.shadows(&all));
+    assert!(policy("", "*", Some("/*")).shadows(&all));
+    assert!(!policy("", "*", Some("/api/*")).shadows(&policy("", "*", None)));
+}
+
+proptest! {
+    /// However a path is written, what an origin would make of it in any of the usual ways is under the guard, or the
+    /// request is refused.
+    #[test]
+    fn a_guarded_path_stays_guarded(path in "/(admin|x|\\.\\.|\\.|%2e%2e|%2F|;a|\\\\|/|%61dmin){0,6}(/admin)?(/x)?") {
+        let guard: [Policy; 1] = [policy("guard", "*", Some("/admin/*"))];
+        let patterns = guard.iter().map(|policy| (&policy.domain, policy.path.as_ref()));
+        let chosen = choose(patterns, &tunnel('a'), "example.com", &path);
+        let guarded = path::readings(&path).iter().any(|reading| {
+            **reading == *b"/admin" || reading.starts_with(b"/admin/")
+        });
+        match chosen {
+            Ok(None) => prop_assert!(!guarded, "{path}"),
+            Ok(Some(_)) => prop_assert!(guarded, "{path}"),
+            Err(Ambiguous) => prop_assert!(guarded, "{path} is refused for nothing"),
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! From what is written about a plugin to what its host is given: files read, secrets fetched, limits put together.
+//!
+//! Every mistake is noted with its place, and the rest goes on, so that all are told at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    flags::{FlagConfig, PluginFlag},
+    sources::{self, Sources},
+    table::{FolderTable, GrantTable, LimitsTable, Named, PluginTable, SecretSource, Sha256},
+};
+use crate::{
+    plugin::{Config, Grant, Limits, LoadError, Role, config::Folder},
+    settings::{
+        SettingsError,
+        document::{Lines, Mistakes},
+        file::FileError,
+    },
+};
+
+/// Memories are addressed by 32 bits.
+const MOST_MEMORY: u64 = 4 << 30;
+
+/// A plugin to load.
+#[derive(Clone)]
+pub struct Wanted {
+    /// What it is given and held to.
+    pub config: Config,
+    /// Its file, as it was read.
+    pub wasm: Arc<[u8]>,
+    /// SHA-256 of the file.
+    pub digest: [u8; 32],
+    /// The file's path.
+    pub file: PathBuf,
+    place: Place,
+}
+
+/// Where a plugin was named.
+#[derive(Clone)]
+enum Place {
+    /// In a settings file, under a key: `plugin[2]`.
+    File(Lines, String),
+    /// On the command line.
+    Flag,
+}
+
+impl Wanted {
+    /// Why it can't be loaded, where that can be put right.
+    pub fn failed(&self, error: &LoadError) -> SettingsError {
+        let file = self.file.display();
+        match &self.place {
+            Place::File(lines, key) => {
+                let part = match error {
+                    LoadError::Import(_) => "grant",
+                    LoadError::Init(_) => "config",
+                    _ => "file",
+                };
+                lines.wrong(&format!("{key}.{part}"), format!("{file}: {error}")).into()
+            }
+            Place::Flag => {
+                let grants = match error {
+                    LoadError::Import(_) => {
+                        "; grants stand in a [[plugin]] of tunnel.toml, not on the command line"
+                    }
+                    _ => "",
+                };
+                FileError::of_flag(format!("--plugin {file}"), format!("{error}{grants}")).into()
+            }
+        }
+    }
+
+    /// The key in the settings file where it is named, if it is in one.
+    pub fn key(&self) -> Option<&str> {
+        match &self.place {
+            Place::File(_, key) => Some(key),
+            Place::Flag => None,
+        }
+    }
+}
+
+/// What a settings file says about plugins.
+pub struct Written<'a> {
+    /// `[[plugin]]`.
+    pub plugins: &'a [PluginTable],
+    /// `[secrets]`.
+    pub secrets: &'a BTreeMap<String, SecretSource>,
+    /// The file's lines.
+    pub lines: &'a Lines,
+    /// The program that is being set up.
+    pub role: Role,
+}
+
+impl Written<'_> {
+    /// Reads and checks all of them. A plugin with a mistake is left out.
+    pub fn wanted(&self, sources: &mut Sources, mistakes: &mut Mistakes) -> Vec<Wanted> {
+        let mut names = BTreeSet::new();
+        let mut wanted = Vec::new();
+        for (n, table) in self.plugins.iter().enumerate() {
+            let key = format!("plugin[{n}]");
+            let Some(plugin) = self.one(&key, table, sources, mistakes) else { continue };
+            if names.insert(plugin.config.name.clone()) {
+                wanted.push(plugin);
+            } else {
+                let problem = format!(
+                    "another plugin is called {} already; give each its own name",
+                    plugin.config.name
+                );
+                mistakes.push(self.lines.wrong(&format!("{key}.name"), problem));
+            }
+        }
+        wanted
+    }
+
+    fn one(
+        &self,
+        key: &str,
+        table: &PluginTable,
+        sources: &mut Sources,
+        mistakes: &mut Mistakes,
+    ) -> Option<Wanted> {
+        let before = mistakes.errors.len();
+        let wrong = |part: &str, problem: String| self.lines.wrong(&format!("{key}.{part}"), problem);
+        if table.name.is_none() {
+            mistakes
+                .push(wrong("name", "a plugin needs a name; write for example name = \"auth\"".to_owned()));
+        }
+        let name = table.name.as_ref().map(|name| name.0.0.clone()).unwrap_or_default();
+        let mut config = Config::new(name, self.role);
+        match table.config.as_ref().map(json_of).transpose() {
+            Ok(json) => config.config = json.unwrap_or(config.config),
+            Err(why) => mistakes.push(wrong("config", why)),
+        }
+        self.grant(key, &table.grant, &mut config.grant, sources, mistakes);
+        if let Err(problem) = limits(&table.limits, &mut config.limits) {
+            mistakes.push(wrong("limits.memory", problem));
+        }
+        config.on_failure = table.on_failure.map_or(config.on_failure, Into::into);
+        config.isolation = table.isolation.map_or(config.isolation, Into::into);
+        config.tick = table.tick.as_ref().map_or(config.tick, |tick| tick.0.0);
+        let pinned = table.sha256.as_ref().map(|digest| digest.0);
+        let read = match &table.file {
+            None => {
+                Err(wrong("file", "a plugin needs a file; write for example file = \"auth.wasm\"".to_owned()))
+            }
+            Some(file) => self.wasm(key, file, pinned, sources),
+        };
+        let (file, wasm, digest) = mistakes.take(read)?;
+        (mistakes.errors.len() == before).then(|| Wanted {
+            config,
+            wasm: wasm.into(),
+            digest,
+            file,
+            place: Place::File(self.lines.clone(), key.to_owned()),
+        })
+    }
+
+    /// A file with WebAssembly in it: its path, bytes and digest.
+    ///
+    /// # Errors
+    /// It can't be read, or isn't the one that was pinned.
+    pub fn wasm(
+        &self,
+        key: &str,
+        file: &Path,
+        pinned: Option<Sha256>,
+        sources: &mut Sources,
+    ) -> Result<(PathBuf, Vec<u8>, [u8; 32]), FileError> {
+        let at = format!("{key}.file");
+        let path = self.lines.resolve(&at, file)?;
+        let unread = |error| {
+            let problem = format!(
+                "{} can't be read: {error}; a relative path starts at this file's folder",
+                path.display()
+            );
+            self.lines.wrong(&at, problem)
+        };
+        let wasm = sources.read(&path).map_err(unread)?;
+        let digest = sources::digest(&wasm);
+        if let Some(pinned) = pinned.filter(|pinned| pinned.0 != digest) {
+            let (shown, is) = (path.display(), Sha256(digest));
+            let problem = format!(
+                "{shown} isn't the file that is pinned here ({pinned}); if it is the right one all the same, write \
+                 sha256 = \"{is}\""
+            );
+            return Err(self.lines.wrong(&format!("{key}.sha256"), problem));
+        }
+        Ok((path, wasm, digest))
+    }
+
+    fn grant(
+        &self,
+        key: &str,
+        table: &GrantTable,
+        grant: &mut Grant,
+        sources: &mut Sources,
+        mistakes: &mut Mistakes,
+    ) {
+        grant.kv = table.kv;
+        grant.shared_kv.clone_from(&table.shared_kv);
+        grant.http = table.http.iter().map(|url| url.0.0.clone()).collect();
+        let named = match &table.secrets {
+            Named::Table(secrets) => secrets
+                .iter()
+                .map(|(name, source)| (format!("{key}.grant.secrets.{name}"), name, Some(source)))
+                .collect(),
+            Named::List(names) => {
+                let names = names.iter().enumerate();
+                names
+                    .map(|(n, name)| (format!("{key}.grant.secrets[{n}]"), name, self.secrets.get(name)))
+                    .collect::<Vec<_>>()
+            }
+        };
+        for (at, name, source) in named {
+            let secret = source.map_or_else(
+                || Err(self.lines.wrong(&at, format!(
+                    "there is no secret {name:?} in [secrets]; add {name} = {{ file = \"…\" }} or {{ env = \"…\" }} there"
+                ))),
+                |source| self.secret(&at, source, sources),
+            );
+            if let Some(secret) = mistakes.take(secret) {
+                grant.secrets.insert(name.clone(), secret);
+            }
+        }
+        match &table.env {
+            Named::Table(values) => grant.env.clone_from(values),
+            Named::List(names) => {
+                for (n, name) in names.iter().enumerate() {
+                    let at = format!("{key}.grant.env[{n}]");
+                    let value = self.variable(&at, name, |value| value.into_string().ok());
+                    grant.env.extend(mistakes.take(value).map(|value| (name.clone(), value)));
+                }
+            }
+        }
+        for (n, folder) in table.folders.iter().enumerate() {
+            grant.folders.extend(mistakes.take(self.folder(&format!("{key}.grant.folders[{n}]"), folder)));
+        }
+    }
+
+    fn secret(&self, at: &str, source: &SecretSource, sources: &mut Sources) -> Result<Vec<u8>, FileError> {
+        match source {
+            SecretSource::Env(name) => self.variable(at, name, |value| Some(value.into_encoded_bytes())),
+            SecretSource::File(file) => {
+                let path = self.lines.resolve(at, file)?;
+                let mut secret = sources.read(&path).map_err(|error| {
+                    let shown = path.display();
+                    self.lines.wrong(at, format!("the secret's file {shown} can't be read: {error}"))
+                })?;
+                // Editors and `echo` end a line that nobody meant.
+                if secret.ends_with(b"\n") {
+                    secret.pop();
+                    if secret.ends_with(b"\r") {
+                        secret.pop();
+                    }
+                }
+                Ok(secret)
+            }
+        }
+    }
+
+    fn variable<T>(
+        &self,
+        at: &str,
+        name: &str,
+        read: impl Fn(OsString) -> Option<T>,
+    ) -> Result<T, FileError> {
+        // Neither of them may be looked up: the system panics or finds nothing.
+        let proper = !name.is_empty() && !name.contains(['=', '\0']);
+        let value = if proper { std::env::var_os(name) } else { None };
+        let problem = if value.is_some() { "isn't UTF-8" } else { "isn't set" };
+        value.and_then(read).ok_or_else(|| {
+            self.lines.wrong(
+                at,
+                format!("the environment variable {name} {problem}; set it before the program starts"),
+            )
+        })
+    }
+
+    fn folder(&self, at: &str, table: &FolderTable) -> Result<Folder, FileError> {
+        let host = self.lines.resolve(at, &table.host)?;
+        if !host.is_dir() {
+            return Err(self.lines.wrong(at, format!("{} is no folder", host.display())));
+        }
+        if !table.guest.starts_with('/') {
+            let problem = format!("{:?} is no path for a guest; begin it with a slash", table.guest);
+            return Err(self.lines.wrong(at, problem));
+        }
+        Ok(Folder { host, guest: table.guest.clone(), writable: table.writable })
+    }
+}
+
+/// Reads and checks plugins of the command line. Those of the file have their names already.
+pub fn of_flags(
+    flags: &[PluginFlag],
+    taken: &[Wanted],
+    sources: &mut Sources,
+    mistakes: &mut Mistakes,
+) -> Vec<Wanted> {
+    let mut names: BTreeSet<String> = taken.iter().map(|wanted| wanted.config.name.clone()).collect();
+    let mut wanted = Vec::new();
+    for flag in flags {
+        let shown = format!("--plugin {}", flag.file.display());
+        let wrong = |problem: String| FileError::of_flag(shown.clone(), problem);
+        let mut config = Config::new(own_name(&flag.file, &mut names), Role::Client);
+        let json = match &flag.config {
+            FlagConfig::None => Ok(config.config.clone()),
+            FlagConfig::Flat(pairs) => {
+                let pairs = pairs.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+                Ok(serde_json::Value::Object(pairs.collect()).to_string())
+            }
+            FlagConfig::File(path) => config_file(path, sources),
+        };
+        let wasm = sources.read(&flag.file).map_err(|error| wrong(format!("it can't be read: {error}")));
+        if let (Some(json), Some(wasm)) = (mistakes.take(json), mistakes.take(wasm)) {
+            config.config = json;
+            let digest = sources::digest(&wasm);
+            wanted.push(Wanted {
+                config,
+                wasm: wasm.into(),
+                digest,
+                file: flag.file.clone(),
+                place: Place::Flag,
+            });
+        }
+    }
+    wanted
+}
+
+/// The file's name without its end, with a number if another plugin has it.
+fn own_name(file: &Path, names: &mut BTreeSet<String>) -> String {
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+    let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let base: String = stem.chars().take(60).map(|c| if proper(c) { c } else { '-' }).collect();
+    let numbered = (2..).map(|n| format!("{base}-{n}"));
+    let name = std::iter::once(base.clone()).chain(numbered).find(|name| !names.contains(name));
+    let name = name.expect("there are more numbers than plugins");
+    names.insert(name.clone());
+    name
+}
+
+fn config_file(path: &Path, sources: &mut Sources) -> Result<String, FileError> {
+    let wrong = |problem: String| FileError::of_flag(format!("--plugin-config {}", path.display()), problem);
+    let bytes = sources.read(path).map_err(|error| wrong(format!("it can't be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it isn't UTF-8".to_owned()))?;
+    let table = toml::from_str(&text).map_err(|error| FileError::of_toml(path, &text, error))?;
+    json_of(&table).map_err(wrong)
+}
+
+/// A table as JSON text. Dates become text, as in RFC 3339.
+fn json_of(table: &toml::Table) -> Result<String, String> {
+    object(table).map(|object| object.to_string())
+}
+
+fn object(table: &toml::Table) -> Result<serde_json::Value, String> {
+    table.iter().map(|(name, value)| Ok((name.clone(), json(value)?))).collect()
+}
+
+fn json(value: &toml::Value) -> Result<serde_json::Value, String> {
+    Ok(match value {
+        toml::Value::String(text) => text.as_str().into(),
+        toml::Value::Integer(number) => (*number).into(),
+        toml::Value::Float(number) => serde_json::Number::from_f64(*number)
+            .ok_or_else(|| {
+                format!("{number} is no number that JSON, and so a plugin's configuration, can hold")
+            })?
+            .into(),
+        toml::Value::Boolean(yes) => (*yes).into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(values) => values.iter().map(json).collect::<Result<_, _>>()?,
+        toml::Value::Table(table) => object(table)?,
+    })
+}
+
+fn limits(table: &LimitsTable, limits: &mut Limits) -> Result<(), String> {
+    fn set<T>(place: &mut T, given: Option<T>) {
+        if let Some(given) = given {
+            *place = given;
+        }
+    }
+    if table.memory.as_ref().is_some_and(|memory| memory.0.0 > MOST_MEMORY) {
+        return Err("it can be 4GiB at most: a guest's memory has 32 bits of addresses".to_owned());
+    }
+    set(&mut limits.memory, table.memory.as_ref().map(|size| size.0.in_memory()));
+    set(&mut limits.time, table.time.as_ref().map(|time| time.0.0));
+    set(&mut limits.wait, table.wait.as_ref().map(|time| time.0.0));
+    set(&mut limits.body, table.body.as_ref().map(|size| size.0.in_memory()));
+    set(&mut limits.state, table.state.as_ref().map(|size| size.0.in_memory()));
+    set(&mut limits.instances, table.instances.map(Into::into));
+    set(&mut limits.queue, table.queue);
+    set(&mut limits.reuse, table.reuse.map(Into::into));
+    set(&mut limits.failures, table.failures.map(Into::into));
+    set(&mut limits.pause, table.pause.as_ref().map(|time| time.0.0));
+    set(&mut limits.log_lines, table.log_lines);
+    set(&mut limits.series, table.series);
+    set(&mut limits.kv_entries, table.kv_entries);
+    set(&mut limits.kv_bytes, table.kv_bytes.as_ref().map(|size| size.0.in_memory()));
+    Ok(())
+}
