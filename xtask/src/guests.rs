@@ -3,7 +3,10 @@
 //! Owns which crates are plugins and where their files go. What compiles them is `wasm.rs`'s business; what is
 //! inside them, nobody's here: what cargo made is what is copied.
 
-use std::{fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -54,10 +57,21 @@ pub(crate) fn run() -> Result<()> {
 
 fn build(toolchain: &Toolchain) -> Step {
     let profile = PROFILE.iter().flat_map(|setting| ["--config", setting]);
+    let flags = format!("build.rustflags={:?}", without_paths_of_this_machine());
     toolchain
         .build()
         .arguments(["--quiet", "--locked", "--target-dir", WORKSHOP, "--profile", "guest"])
         .arguments(profile)
+        .arguments(["--config", &flags])
+}
+
+/// Panics name the file they come from. The same sources shall give the same bytes on every machine.
+fn without_paths_of_this_machine() -> Vec<String> {
+    let home = env::home_dir().unwrap_or_default();
+    let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    let here = env::current_dir().unwrap_or_default();
+    let shown = [(cargo.join("registry/src"), "registry"), (here, ".")];
+    shown.map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())).into()
 }
 
 fn names(folder: &str) -> Result<Vec<String>> {

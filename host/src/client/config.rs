@@ -32,7 +32,7 @@ pub struct Config {
 }
 
 /// Settings of the service behind the client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginConfig {
     /// `http` or `https`.
     pub scheme: http::uri::Scheme,

@@ -7,7 +7,8 @@
 //! the cache (`engine`), its imports held against its grants (`capability`), and tried once (`load`). A [`Chain`] takes each exchange
 //! through its plugins, first to last on the way in and last to first on the way back, and applies a verdict only when
 //! the hook returned well and everything in it is allowed (`edit`). Instances are pooled (`pool`); what fails is
-//! thrown away, and counted (`breaker`).
+//! thrown away, and counted (`breaker`). Messages of a WebSocket meet plugins in `websocket`. An [`Application`] is
+//! another kind of component: it answers at the end of the way.
 
 mod application;
 mod artefact;

@@ -74,7 +74,14 @@ impl ClientSettings {
     ) -> Result<Self, SettingsError> {
         let usual = folder.map(|folder| folder.join("tunnel.toml")).filter(|path| path.exists());
         let settings = match args.config.clone().or(usual) {
-            Some(path) => Self::of_text(args, Some((&path, &file::read(&path)?)), folder, mistakes),
+            Some(path) => {
+                let text = file::read(&path)?;
+                let mut settings = Self::of_text(args, Some((&path, &text)), folder, mistakes);
+                if let Ok(settings) = &mut settings {
+                    settings.sources.remember(&path, text.as_bytes());
+                }
+                settings
+            }
             None => Self::of_text(args, None, folder, mistakes),
         };
         mistakes.explain(settings)
@@ -109,6 +116,19 @@ impl ClientSettings {
             max_websocket_message: file.max_websocket_message.map_or(16 << 20, |size| size.0.in_memory()),
             ping_after: file.ping_after.map_or(Duration::from_secs(10), |time| time.0.0),
         })
+    }
+
+    /// Whether these publish the same services in the same way as others, plugins aside.
+    pub fn publishes_as(&self, other: &Self) -> bool {
+        let service = |published: &Published| {
+            let Published { name, origin, session, connections, .. } = published;
+            (name.clone(), origin.clone(), session.clone(), *connections)
+        };
+        self.proxy == other.proxy
+            && self.key == other.key
+            && self.max_websocket_message == other.max_websocket_message
+            && self.ping_after == other.ping_after
+            && self.published.iter().map(service).eq(other.published.iter().map(service))
     }
 
     /// Bytes of one WebSocket message.

@@ -58,6 +58,13 @@ enum Line<'a> {
         bytes_out: u64,
         ms: f64,
     },
+    Reloaded {
+        plugins: usize,
+        fresh: usize,
+    },
+    ReloadFailed {
+        reason: &'a str,
+    },
     KeyCreated {
         path: String,
     },
@@ -157,6 +164,16 @@ pub(super) fn proxy(event: &proxy::Event) -> String {
         proxy::Event::Stopped => Line::Stopped { name: Name { name: None } },
     }
     .write()
+}
+
+/// Changed plugins and policies are in force.
+pub(super) fn reloaded(plugins: usize, fresh: usize) -> String {
+    Line::Reloaded { plugins, fresh }.write()
+}
+
+/// What changed can't be used; what was in force stays.
+pub(super) fn reload_failed(reason: &str) -> String {
+    Line::ReloadFailed { reason }.write()
 }
 
 /// A key was made.
@@ -279,6 +296,8 @@ mod tests {
     fn lines_of_the_program() {
         assert_eq!(read(&error("no \"luck\"")), json!({"event": "error", "message": "no \"luck\""}));
         assert_eq!(read(&left_out(4)), json!({"event": "left_out", "lines": 4}));
+        assert_eq!(read(&reloaded(2, 1)), json!({"event": "reloaded", "plugins": 2, "fresh": 1}));
+        assert_eq!(read(&reload_failed("no")), json!({"event": "reload_failed", "reason": "no"}));
         assert_eq!(read(&key_created(Path::new("k.pem"))), json!({"event": "key_created", "path": "k.pem"}));
     }
 }

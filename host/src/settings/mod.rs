@@ -22,6 +22,7 @@ mod key;
 mod log;
 mod printer;
 mod publish;
+mod reload;
 mod signals;
 mod text;
 

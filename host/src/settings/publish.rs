@@ -3,14 +3,17 @@
 //! `Summarised -> Swap(Chain(plugins) -> Origin)`: the role puts the first stage, the rest is made here, where plugins can
 //! be replaced.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    SettingsError,
     client::{ClientSettings, Published},
     document::Mistakes,
     plugins::{Loader, Pack, cache},
+    reload::Changes,
     report::Reporter,
     run::{Failure, stop_on_signals},
 };
@@ -24,6 +27,7 @@ use crate::{
 pub(super) async fn publish(
     settings: ClientSettings,
     mut mistakes: Mistakes,
+    again: impl Fn(&mut Mistakes) -> Result<ClientSettings, SettingsError>,
     reporter: &Reporter,
 ) -> Result<(), Failure> {
     let cache = if settings.wanted.is_empty() { None } else { cache::folder(settings.plugin_cache.clone()) };
@@ -47,6 +51,18 @@ pub(super) async fn publish(
         let config = settings.config(published, service.pipeline.clone(), key.clone(), report);
         clients.spawn(client::run(config, stop.clone()));
     }
+    let reloading = Reloading { loader, services, reporter };
+    tokio::select! {
+        result = ended(clients, &stop) => result,
+        never = reloading.run(settings, again) => match never {},
+    }
+}
+
+/// Waits until all clients have ended.
+async fn ended(
+    mut clients: JoinSet<Result<(), client::Refused>>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     let mut result = Ok(());
     while let Some(ended) = clients.join_next().await {
         if let Err(refused) = ended.expect("clients don't panic and aren't aborted") {
@@ -55,6 +71,60 @@ pub(super) async fn publish(
         }
     }
     result
+}
+
+/// Takes plugins over when their files or settings change.
+struct Reloading<'a> {
+    loader: Loader,
+    services: Vec<Service>,
+    reporter: &'a Reporter,
+}
+
+impl Reloading<'_> {
+    async fn run(
+        mut self,
+        mut settings: ClientSettings,
+        again: impl Fn(&mut Mistakes) -> Result<ClientSettings, SettingsError>,
+    ) -> Infallible {
+        let mut changes = Changes::of(settings.sources.clone());
+        loop {
+            changes.next().await;
+            let mut mistakes = Mistakes::default();
+            let read = again(&mut mistakes);
+            // Also when it is of no use: what is put right in one of these files is looked at again.
+            match &read {
+                Ok(read) => changes.follow(read.sources.clone()),
+                Err(_) => changes.refresh(),
+            }
+            match self.take_over(&settings, read, mistakes).await {
+                Ok(read) => settings = read,
+                Err(reason) => self.reporter.reload_failed(&reason.to_string()),
+            }
+        }
+    }
+
+    /// Loads aside, and replaces what is in force only if all of it is good.
+    async fn take_over(
+        &mut self,
+        old: &ClientSettings,
+        read: Result<ClientSettings, SettingsError>,
+        mut mistakes: Mistakes,
+    ) -> Result<ClientSettings, SettingsError> {
+        let read = read?;
+        let pack = self.loader.load(&read.wanted, &mut mistakes).await;
+        mistakes.settle()?;
+        if !read.publishes_as(old) {
+            tracing::warn!("a change of other settings than plugins takes effect at the next start");
+        }
+        for (service, published) in self.services.iter().zip(&old.published) {
+            let Some(now) = read.published.iter().find(|now| now.name == published.name) else { continue };
+            service.pipeline.replace(chain(&now.plugins, &pack, &service.origin));
+        }
+        let plugins = pack.len();
+        let fresh = self.loader.keep(pack);
+        self.reporter.reloaded(plugins, fresh);
+        Ok(read)
+    }
 }
 
 /// One target's pipeline.

@@ -150,6 +150,24 @@ impl Reporter {
         self.printer.print(line, Weight::Milestone);
     }
 
+    /// Changed plugins and policies are in force.
+    pub fn reloaded(&self, plugins: usize, fresh: usize) {
+        let line = match self.format {
+            LogFormat::Json => json::reloaded(plugins, fresh),
+            LogFormat::Text => text::reloaded(plugins, fresh),
+        };
+        self.printer.print(line, Weight::Milestone);
+    }
+
+    /// What changed can't be used.
+    pub fn reload_failed(&self, reason: &str) {
+        let line = match self.format {
+            LogFormat::Json => json::reload_failed(reason),
+            LogFormat::Text => text::reload_failed(reason),
+        };
+        self.printer.print(line, Weight::Milestone);
+    }
+
     /// A plugin takes long to load. Only somebody at a terminal waits for it.
     pub fn compiling(&self, file: &Path, kept: bool) {
         if io::stdout().is_terminal() {

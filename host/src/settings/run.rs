@@ -108,9 +108,10 @@ fn folder() -> Option<PathBuf> {
 async fn run_client(args: ClientArgs) -> Result<(), Failure> {
     let format = args.output.log_format;
     let mut mistakes = Mistakes::default();
-    let settings = said(format, ClientSettings::load(&args, folder().as_deref(), &mut mistakes))?;
+    let load = |mistakes: &mut Mistakes| ClientSettings::load(&args, folder().as_deref(), mistakes);
+    let settings = said(format, load(&mut mistakes))?;
     let reporter = begin(&settings.output)?;
-    let result = publish(settings, mistakes, &reporter).await;
+    let result = publish(settings, mistakes, load, &reporter).await;
     end(&reporter, result)
 }
 

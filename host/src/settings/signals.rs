@@ -34,6 +34,44 @@ impl Signals {
     }
 }
 
+/// SIGHUP: a supervisor wants the settings to be read again.
+#[cfg(unix)]
+pub(super) struct Hangups(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangups {
+    /// From here on, SIGHUP no longer ends the process.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// The next one.
+    pub(super) async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+/// Nobody sends it here.
+#[cfg(not(unix))]
+pub(super) struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    /// Nothing to prepare.
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Never.
+    pub(super) async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
 /// Ctrl-c, the one signal that every system has.
 #[cfg(not(unix))]
 pub(super) struct Signals;

@@ -73,6 +73,16 @@ pub(super) fn how_to_end() -> String {
     format!("  {FAINT}ctrl-c ends it{FAINT:#}\n")
 }
 
+/// Changed plugins and policies are in force.
+pub(super) fn reloaded(plugins: usize, fresh: usize) -> String {
+    format!("  {GREEN}Reloaded{GREEN:#}     {plugins} plugins, {fresh} of them new")
+}
+
+/// What changed can't be used; what was in force stays.
+pub(super) fn reload_failed(reason: &str) -> String {
+    format!("  {YELLOW}Not reloaded{YELLOW:#}: {}\n  What was in force stays.", shown(reason))
+}
+
 /// A key was made.
 pub(super) fn key_created(path: &Path) -> String {
     format!("  New key      {} (it names the tunnel: keep it)", shown(&path.display().to_string()))

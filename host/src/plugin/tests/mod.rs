@@ -5,6 +5,7 @@ mod bodies;
 mod heads;
 mod hostile;
 mod lent;
+mod reload;
 mod sealed;
 mod sockets;
 mod time;

@@ -23,6 +23,23 @@ impl Sources {
         bytes
     }
 
+    /// Remembers a file that was read by other means.
+    pub fn remember(&mut self, path: &Path, bytes: &[u8]) {
+        self.0.insert(path.to_owned(), Some(digest(bytes)));
+    }
+
+    /// Whether any of them is other than it was when it was read.
+    pub fn changed(&self) -> bool {
+        self.0.iter().any(|(path, before)| std::fs::read(path).ok().as_deref().map(digest) != *before)
+    }
+
+    /// Takes the files as they are now.
+    pub fn refresh(&mut self) {
+        for (path, known) in &mut self.0 {
+            *known = std::fs::read(path).ok().as_deref().map(digest);
+        }
+    }
+
     /// The files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().map(PathBuf::as_path)
