@@ -166,8 +166,13 @@ fn wanted(
     sources: &mut Sources,
     mistakes: &mut Mistakes,
 ) -> Vec<Wanted> {
-    let written =
-        wanted::Written { plugins: &file.plugin, applications: &file.application, secrets: &file.secrets, lines, role: Role::Client };
+    let written = wanted::Written {
+        plugins: &file.plugin,
+        applications: &file.application,
+        secrets: &file.secrets,
+        lines,
+        role: Role::Client,
+    };
     let mut wanted = written.wanted(sources, mistakes);
     let flags = wanted::of_flags(&args.plugins.0, &wanted, sources, mistakes);
     wanted.extend(flags);

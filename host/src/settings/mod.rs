@@ -17,6 +17,7 @@ pub mod run;
 pub mod units;
 pub mod values;
 
+mod demo_plugins;
 mod json;
 mod key;
 mod log;
