@@ -36,6 +36,7 @@ mod limits {
 
 mod plugins {
     mod client;
+    mod examples;
     mod reload;
 }
 
