@@ -61,6 +61,13 @@ pub struct Published {
     connections: usize,
 }
 
+impl Published {
+    /// What users are told that it is.
+    pub fn target(&self) -> String {
+        format!("{}://{}", self.origin.scheme, self.origin.authority)
+    }
+}
+
 impl ClientSettings {
     /// Puts the settings together, and reads what plugins need. `folder` is the user's config folder for this program, if
     /// there is one. What is wrong with parts of the file or with plugins is noted in `mistakes`.
@@ -150,7 +157,7 @@ impl ClientSettings {
             session: published.session.clone(),
             connections: published.connections,
             pipeline,
-            target: format!("{}://{}", published.origin.scheme, published.origin.authority),
+            target: published.target(),
             max_websocket_message: self.max_websocket_message,
             ping_after: self.ping_after,
             report,
@@ -166,8 +173,13 @@ fn wanted(
     sources: &mut Sources,
     mistakes: &mut Mistakes,
 ) -> Vec<Wanted> {
-    let written =
-        wanted::Written { plugins: &file.plugin, applications: &file.application, secrets: &file.secrets, lines, role: Role::Client };
+    let written = wanted::Written {
+        plugins: &file.plugin,
+        applications: &file.application,
+        secrets: &file.secrets,
+        lines,
+        role: Role::Client,
+    };
     let mut wanted = written.wanted(sources, mistakes);
     let flags = wanted::of_flags(&args.plugins.0, &wanted, sources, mistakes);
     wanted.extend(flags);

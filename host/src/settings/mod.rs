@@ -17,12 +17,14 @@ pub mod run;
 pub mod units;
 pub mod values;
 
+mod check;
 mod json;
 mod key;
 mod log;
 mod printer;
 mod publish;
 mod reload;
+mod serve;
 mod signals;
 mod text;
 

@@ -59,7 +59,9 @@ impl<'de> Deserialize<'de> for PolicyRate {
             type Value = PolicyRate;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("{ requests = 500, per = \"1s\", burst = 1000 }, or \"500/s,burst=1000\", or \"off\"")
+                f.write_str(
+                    "{ requests = 500, per = \"1s\", burst = 1000 }, or \"500/s,burst=1000\", or \"off\"",
+                )
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PolicyRate, E> {
@@ -137,14 +139,21 @@ pub fn plans(
     let mut plans: Vec<Plan> = Vec::new();
     for (n, table) in tables.iter().enumerate() {
         let key = format!("policy[{n}]");
-        let named = |name: &str| written.plugins.iter().flat_map(|plugin| &plugin.name).any(|known| known.0.0 == name);
+        let named = |name: &str| {
+            written.plugins.iter().flat_map(|plugin| &plugin.name).any(|known| known.0.0 == name)
+        };
         for (n, name) in table.plugins.iter().enumerate().filter(|(_, name)| !named(name)) {
             mistakes.push(lines.wrong(&format!("{key}.plugins[{n}]"), load::unknown(name, wanted)));
         }
         let serve = table.serve.as_ref();
-        let serve = serve.and_then(|serve| written.served(&format!("{key}.serve"), serve, wanted, sources, mistakes));
+        let serve =
+            serve.and_then(|serve| written.served(&format!("{key}.serve"), serve, wanted, sources, mistakes));
         let Some(pattern) = &table.domain else {
-            missing_domain(&key, lines, mistakes);
+            let at = format!("{key}.domain");
+            if !lines.has(&at) {
+                let problem = "a policy needs a domain; write domain = \"*\" for every tunnel";
+                mistakes.push(lines.wrong(&at, problem));
+            }
             continue;
         };
         let plan = Plan {
@@ -163,12 +172,6 @@ pub fn plans(
         plans.push(plan);
     }
     plans
-}
-
-fn missing_domain(key: &str, lines: &Lines, mistakes: &mut Mistakes) {
-    // One that was there, but wrong, has been told of already; so has this key's line.
-    let problem = "a policy needs a domain; write domain = \"*\" for every tunnel";
-    mistakes.push(lines.wrong(&format!("{key}.domain"), problem));
 }
 
 fn reachable(key: &str, plan: &Plan, before: &[Plan], domain: &str, lines: &Lines, mistakes: &mut Mistakes) {
@@ -201,3 +204,7 @@ pub fn unused(plans: &[Plan], wanted: &[Wanted], lines: &Lines, mistakes: &mut M
         }
     }
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -112,7 +112,8 @@ fn request_too_large(limit: Bound) -> ForwardError {
 
 fn response_too_large(limit: Bound) -> ForwardError {
     let Bound { bytes, setting } = limit;
-    let detail = format!("the service's response is over {}, the limit of this proxy ({setting})", size(bytes));
+    let detail =
+        format!("the service's response is over {}, the limit of this proxy ({setting})", size(bytes));
     ForwardError::new(ErrorKind::ResponseTooLarge { limit: bytes }, detail)
 }
 

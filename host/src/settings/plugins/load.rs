@@ -85,7 +85,8 @@ impl Pack {
 
     /// How many of these are the very same in another pack.
     fn shared_with(&self, other: &Self) -> usize {
-        let same = |name, loaded: &Loaded| other.0.get(name).is_some_and(|other| other.stage.is(&loaded.stage));
+        let same =
+            |name, loaded: &Loaded| other.0.get(name).is_some_and(|other| other.stage.is(&loaded.stage));
         self.0.iter().filter(|(name, loaded)| same(name, loaded)).count()
     }
 }

@@ -29,8 +29,13 @@ fn read(folder: &Path, text: &str) -> (Vec<Wanted>, Sources, Vec<String>) {
     let mut mistakes = Mistakes::default();
     let mut sources = Sources::default();
     let (file, lines): (File, _) = document::parse(&folder.join("x.toml"), text, &mut mistakes);
-    let written =
-        wanted::Written { plugins: &file.plugin, applications: &[], secrets: &file.secrets, lines: &lines, role: Role::Proxy };
+    let written = wanted::Written {
+        plugins: &file.plugin,
+        applications: &[],
+        secrets: &file.secrets,
+        lines: &lines,
+        role: Role::Proxy,
+    };
     let wanted = written.wanted(&mut sources, &mut mistakes);
     (wanted, sources, mistakes.errors.iter().map(ToString::to_string).collect())
 }

@@ -187,9 +187,8 @@ impl Written<'_> {
     ) -> Option<Wanted> {
         let before = mistakes.errors.len();
         let wrong = |part: &str, problem: String| self.lines.wrong(&format!("{key}.{part}"), problem);
-        if table.name.is_none() {
-            mistakes
-                .push(wrong("name", "it needs a name; write for example name = \"auth\"".to_owned()));
+        if table.name.is_none() && !self.lines.has(&format!("{key}.name")) {
+            mistakes.push(wrong("name", "it needs a name; write for example name = \"auth\"".to_owned()));
         }
         let name = table.name.as_ref().map(|name| name.0.0.clone()).unwrap_or_default();
         let mut config = match kind {
@@ -218,9 +217,7 @@ impl Written<'_> {
         config.tick = table.tick.as_ref().map_or(config.tick, |tick| tick.0.0);
         let pinned = table.sha256.as_ref().map(|digest| digest.0);
         let read = match &table.file {
-            None => {
-                Err(wrong("file", "it needs a file; write for example file = \"auth.wasm\"".to_owned()))
-            }
+            None => Err(wrong("file", "it needs a file; write for example file = \"auth.wasm\"".to_owned())),
             Some(file) => self.wasm(key, file, pinned, sources),
         };
         let (file, wasm, digest) = mistakes.take(read)?;
@@ -409,8 +406,9 @@ pub fn of_flags(
 
 /// Reads an application of the command line.
 pub fn of_serve(file: &Path, sources: &mut Sources, mistakes: &mut Mistakes) -> Option<Wanted> {
-    let wrong =
-        |error| FileError::of_flag(format!("--serve {}", file.display()), format!("it can't be read: {error}"));
+    let wrong = |error| {
+        FileError::of_flag(format!("--serve {}", file.display()), format!("it can't be read: {error}"))
+    };
     let wasm = mistakes.take(sources.read(file).map_err(wrong))?;
     let config = Config::application(own_name(file, &mut BTreeSet::new()), Role::Client);
     let digest = sources::digest(&wasm);
