@@ -13,7 +13,7 @@ use super::{
     author::PluginCommand,
     plugins::PluginFlags,
     units::{MaxBody, RateLimit, Size, Wait},
-    values::{Domain, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
+    values::{Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
 };
 use crate::client::HostHeader;
 
@@ -113,6 +113,10 @@ pub struct ClientArgs {
     #[arg(long, value_name = "FOLDER", help_heading = "Plugins")]
     pub plugin_cache: Option<PathBuf>,
 
+    /// Verify the settings and load every plugin, say what is wrong, and end
+    #[arg(long, help_heading = "File")]
+    pub check: bool,
+
     /// Settings and named targets [default: tunnel.toml in your config folder, if there is one]
     #[arg(long, value_name = "FILE", help_heading = "File")]
     pub config: Option<PathBuf>,
@@ -127,7 +131,7 @@ pub struct ClientArgs {
 }
 
 /// `tunnel proxy`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(after_help = PROXY_EXAMPLES)]
 pub struct ProxyArgs {
     /// Where visitors and clients connect; port 0 takes a free one [default: 127.0.0.1:6519]
@@ -174,9 +178,21 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "TIME", help_heading = "Limits")]
     pub grace_period: Option<Wait>,
 
-    /// Settings from a file; what is given here goes before it
+    /// Where compiled plugins are kept [default: a folder in your cache folder]
+    #[arg(long, value_name = "FOLDER", help_heading = "Plugins")]
+    pub plugin_cache: Option<PathBuf>,
+
+    /// Settings from a file, plugins and policies among them; what is given here goes before it
     #[arg(long, value_name = "FILE", help_heading = "File")]
     pub config: Option<PathBuf>,
+
+    /// Verify the settings and load every plugin, say what is wrong, and end
+    #[arg(long, help_heading = "File")]
+    pub check: bool,
+
+    /// As --check, and say which policy, plugins and limits a URL would meet
+    #[arg(long, value_name = "URL", help_heading = "File")]
+    pub explain: Option<Explained>,
 
     /// What is written, and how.
     #[command(flatten)]
@@ -189,6 +205,7 @@ Examples:
   tunnel proxy --listen 0.0.0.0:6519 --domain example.com
   tunnel proxy --domain example.com --public-url https://example.com --trusted-proxy 127.0.0.1
                                                behind a TLS terminator on the same machine
+  tunnel proxy --config proxy.toml --check     verify settings, policies and plugins
 
 Visitors need a wildcard DNS record, *.example.com, that leads here.";
 

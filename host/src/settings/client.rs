@@ -61,6 +61,13 @@ pub struct Published {
     connections: usize,
 }
 
+impl Published {
+    /// What users are told that it is.
+    pub fn target(&self) -> String {
+        format!("{}://{}", self.origin.scheme, self.origin.authority)
+    }
+}
+
 impl ClientSettings {
     /// Puts the settings together, and reads what plugins need. `folder` is the user's config folder for this program, if
     /// there is one. What is wrong with parts of the file or with plugins is noted in `mistakes`.
@@ -150,7 +157,7 @@ impl ClientSettings {
             session: published.session.clone(),
             connections: published.connections,
             pipeline,
-            target: format!("{}://{}", published.origin.scheme, published.origin.authority),
+            target: published.target(),
             max_websocket_message: self.max_websocket_message,
             ping_after: self.ping_after,
             report,

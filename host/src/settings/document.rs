@@ -3,7 +3,7 @@
 //! Must not know what the settings mean.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -60,6 +60,14 @@ impl Mistakes {
         for warning in self.warnings.drain(..) {
             tracing::warn!("{warning}");
         }
+        self.refuse()
+    }
+
+    /// Gives up if there are errors, and leaves the warnings.
+    ///
+    /// # Errors
+    /// All of them.
+    pub fn refuse(&mut self) -> Result<(), SettingsError> {
         match self.errors.len() {
             0 => Ok(()),
             1 => Err(self.errors.remove(0)),
@@ -74,6 +82,8 @@ pub struct Lines {
     path: PathBuf,
     /// By dotted path, elements of lists by number: `plugin[0].grant.secrets`.
     lines: BTreeMap<String, usize>,
+    /// All that was written, what was wrong too.
+    written: BTreeSet<String>,
 }
 
 impl Lines {
@@ -92,6 +102,11 @@ impl Lines {
             // Numbers stand at the end of a step: a[0] is nearer than a.
             key = &key[..key.rfind(['.', '['])?];
         }
+    }
+
+    /// Whether a key is there; its value may be wrong, and that has been told.
+    pub fn has(&self, key: &str) -> bool {
+        self.written.contains(key)
     }
 
     /// Something is wrong at a key.
@@ -131,7 +146,7 @@ fn without_numbers(key: &str) -> String {
 
 /// Takes a file's text apart. What is wrong is noted and left out of the value.
 pub fn parse<T: DeserializeOwned + Default>(path: &Path, text: &str, mistakes: &mut Mistakes) -> (T, Lines) {
-    let mut lines = Lines { path: path.to_owned(), lines: BTreeMap::new() };
+    let mut lines = Lines { path: path.to_owned(), ..Lines::default() };
     let mut root = match DeTable::parse(text) {
         Ok(root) => root,
         // What isn't TOML is not understood beyond this point.
@@ -140,6 +155,7 @@ pub fn parse<T: DeserializeOwned + Default>(path: &Path, text: &str, mistakes: &
             return (T::default(), lines);
         }
     };
+    lines.written = keys(root.get_ref()).into_iter().map(|(key, _)| key).collect();
     let line = |at: usize| 1 + text[..at.min(text.len())].matches('\n').count();
     let mut wrong = Vec::new();
     // Fields that were there, but wrong: that they are missing now is no news.
@@ -165,13 +181,25 @@ pub fn parse<T: DeserializeOwned + Default>(path: &Path, text: &str, mistakes: &
     for (_, error) in wrong {
         mistakes.push(error);
     }
-    let mut found = Vec::new();
-    list(root.get_ref(), "", &mut found);
+    let found = keys(root.get_ref());
     lines.lines = found.into_iter().map(|(key, at)| (key, line(at))).collect();
     (value, lines)
 }
 
+/// A file's top-level keys and values, without some of them; nothing of a file that is no TOML.
+pub fn without(text: &str, keys: &[&str]) -> toml::Table {
+    let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
+    table.retain(|key, _| !keys.iter().any(|other| *other == key));
+    table
+}
+
 /// Every key with the place where it begins.
+fn keys(table: &DeTable<'_>) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    list(table, "", &mut found);
+    found
+}
+
 fn list(table: &DeTable<'_>, prefix: &str, found: &mut Vec<(String, usize)>) {
     for (key, value) in table {
         let name =

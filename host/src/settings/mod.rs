@@ -17,6 +17,7 @@ pub mod run;
 pub mod units;
 pub mod values;
 
+mod check;
 mod demo_plugins;
 mod json;
 mod key;
@@ -24,6 +25,7 @@ mod log;
 mod printer;
 mod publish;
 mod reload;
+mod serve;
 mod signals;
 mod text;
 

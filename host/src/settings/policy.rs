@@ -149,7 +149,11 @@ pub fn plans(
         let serve =
             serve.and_then(|serve| written.served(&format!("{key}.serve"), serve, wanted, sources, mistakes));
         let Some(pattern) = &table.domain else {
-            missing_domain(&key, lines, mistakes);
+            let at = format!("{key}.domain");
+            if !lines.has(&at) {
+                let problem = "a policy needs a domain; write domain = \"*\" for every tunnel";
+                mistakes.push(lines.wrong(&at, problem));
+            }
             continue;
         };
         let plan = Plan {
@@ -168,12 +172,6 @@ pub fn plans(
         plans.push(plan);
     }
     plans
-}
-
-fn missing_domain(key: &str, lines: &Lines, mistakes: &mut Mistakes) {
-    // One that was there, but wrong, has been told of already; so has this key's line.
-    let problem = "a policy needs a domain; write domain = \"*\" for every tunnel";
-    mistakes.push(lines.wrong(&format!("{key}.domain"), problem));
 }
 
 fn reachable(key: &str, plan: &Plan, before: &[Plan], domain: &str, lines: &Lines, mistakes: &mut Mistakes) {
@@ -206,3 +204,7 @@ pub fn unused(plans: &[Plan], wanted: &[Wanted], lines: &Lines, mistakes: &mut M
         }
     }
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

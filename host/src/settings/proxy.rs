@@ -2,17 +2,26 @@
 //!
 //! Precedence: flag, file, default.
 
-use std::{num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Output, SettingsError,
     cli::ProxyArgs,
-    document::{self, Mistakes},
-    file::{self, FileError, LimitsTable, ProxyFile},
+    document::{self, Lines, Mistakes},
+    file::{self, LimitsTable, ProxyFile},
+    plugins::{Sources, Wanted, wanted},
+    policy::{self, Plan},
     units::Size,
     values::{Domain, Listen, Written},
 };
 use crate::{
+    plugin::Role,
     proxy::{Config, Limits},
     wire::MAX_HEADERS,
 };
@@ -25,7 +34,22 @@ pub struct ProxySettings {
     pub output: Output,
     /// What an operator may have overlooked.
     pub advice: Option<String>,
+    /// Policies, whose plugins are still to be loaded.
+    pub plans: Vec<Plan>,
+    /// Plugins and applications to load.
+    pub wanted: Vec<Wanted>,
+    /// Where compiled plugins are kept, if that was said.
+    pub plugin_cache: Option<PathBuf>,
+    /// The settings file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The files that were read.
+    pub sources: Sources,
+    /// What of the file can't be changed while the proxy runs.
+    fixed: toml::Table,
 }
+
+/// Keys of the file that can be changed while the proxy runs.
+const RELOADABLE: &[&str] = &["plugin", "application", "policy", "secrets"];
 
 /// How long a stopping proxy waits by default: as long as a slow answer may take to begin.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
@@ -37,62 +61,102 @@ const LEAST_HEADER_BYTES: u64 = 8192;
 const MOST_HEADER_BYTES: u64 = 256 * 1024;
 
 impl ProxySettings {
-    /// Puts the settings together.
+    /// Puts the settings together, and reads what plugins need. What is wrong with parts of the file or with plugins is
+    /// noted in `mistakes`.
     ///
     /// # Errors
-    /// A file can't be used, or a value in it is out of bounds.
-    pub fn load(args: ProxyArgs) -> Result<Self, SettingsError> {
-        let mut mistakes = Mistakes::default();
-        let (file, path) = match args.config.clone() {
-            Some(path) => (document::parse(&path, &file::read(&path)?, &mut mistakes).0, path),
-            None => (ProxyFile::default(), Path::new("proxy.toml").to_owned()),
-        };
-        mistakes.settle()?;
-        Self::combine(args, file, &path)
+    /// The file can't be read.
+    pub fn load(args: &ProxyArgs, mistakes: &mut Mistakes) -> Result<Self, SettingsError> {
+        let text = args.config.as_ref().map(|path| file::read(path)).transpose()?;
+        Self::of_text(args, args.config.as_deref().zip(text.as_deref()), mistakes)
     }
 
-    fn combine(args: ProxyArgs, file: ProxyFile, path: &Path) -> Result<Self, SettingsError> {
-        let listen = args.listen.or(value(file.listen)).unwrap_or_default();
-        let public_url = args.public_url.or(value(file.public_url)).map(|url| url.0);
-        let domain = args.domain.or(value(file.domain));
-        let advice = advice(listen, public_url.is_some() || domain.is_some());
-        let answer_timeout = args.answer_timeout.or(value(file.answer_timeout));
-        let grace_period = args.grace_period.or(value(file.grace_period));
-        let mut limits = limits(file.limits, path)?;
-        limits.max_body = args.max_body.map_or(limits.max_body, |max| max.0);
-        limits.rate = args.rate.map_or(limits.rate, |rate| rate.0);
-        set(&mut limits.max_exchanges, args.max_exchanges.map(NonZeroUsize::get));
-        set(&mut limits.max_websocket_message, args.max_websocket_message.map(Size::in_memory));
-        let config = Config {
-            listen: listen.0,
-            domain: domain.unwrap_or_default().0,
-            public_url,
-            also_known_as: either(args.also_known_as, file.also_known_as).map(|url| url.0).collect(),
-            trusted_proxies: either(args.trusted_proxy, file.trusted_proxies).map(|net| net.0).collect(),
-            policies: Vec::new(),
-            answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
-            grace_period: grace_period.map_or(GRACE_PERIOD, |time| time.0),
-            limits,
-            report: Arc::new(|_| {}),
+    fn of_text(
+        args: &ProxyArgs,
+        text: Option<(&Path, &str)>,
+        mistakes: &mut Mistakes,
+    ) -> Result<Self, SettingsError> {
+        let (file, lines): (ProxyFile, Lines) =
+            text.map(|(path, text)| document::parse(path, text, mistakes)).unwrap_or_default();
+        let mut sources = Sources::default();
+        if let Some((path, text)) = text {
+            sources.remember(path, text.as_bytes());
+        }
+        let domain = args.domain.clone().or(file.domain.as_ref().map(|domain| domain.0.clone()));
+        let written = wanted::Written {
+            plugins: &file.plugin,
+            applications: &file.application,
+            secrets: &file.secrets,
+            lines: &lines,
+            role: Role::Proxy,
         };
-        Ok(Self { config, output: Output::new(&args.output, file.log_format), advice })
+        let mut wanted = written.wanted(&mut sources, mistakes);
+        let Domain(under) = domain.unwrap_or_default();
+        let plans = policy::plans(&file.policy, &under, &written, &mut wanted, &mut sources, mistakes);
+        policy::unused(&plans, &wanted, &lines, mistakes);
+        let plugin_cache =
+            file.plugin_cache.as_ref().map(|cache| lines.resolve("plugin_cache", cache)).transpose();
+        let plugin_cache = args.plugin_cache.clone().or(mistakes.take(plugin_cache).flatten());
+        let fixed = text.map(|(_, text)| document::without(text, RELOADABLE)).unwrap_or_default();
+        let (config, output, advice) = combine(args.clone(), file, &lines, mistakes);
+        let file = text.map(|(path, _)| path.to_owned());
+        Ok(Self { config, output, advice, plans, wanted, plugin_cache, file, sources, fixed })
+    }
+
+    /// Keys whose values would have to be other than those of a proxy that runs.
+    pub fn differs_from(&self, running: &Self) -> Vec<String> {
+        let keys: BTreeSet<&String> = self.fixed.keys().chain(running.fixed.keys()).collect();
+        let differs = keys.into_iter().filter(|key| self.fixed.get(*key) != running.fixed.get(*key));
+        differs.cloned().collect()
     }
 }
 
-fn limits(table: LimitsTable, path: &Path) -> Result<Limits, SettingsError> {
+fn combine(
+    args: ProxyArgs,
+    file: ProxyFile,
+    lines: &Lines,
+    mistakes: &mut Mistakes,
+) -> (Config, Output, Option<String>) {
+    let listen = args.listen.or(value(file.listen)).unwrap_or_default();
+    let public_url = args.public_url.or(value(file.public_url)).map(|url| url.0);
+    let domain = args.domain.or(value(file.domain));
+    let advice = advice(listen, public_url.is_some() || domain.is_some());
+    let answer_timeout = args.answer_timeout.or(value(file.answer_timeout));
+    let grace_period = args.grace_period.or(value(file.grace_period));
+    let mut limits = limits(file.limits, lines, mistakes);
+    limits.max_body = args.max_body.map_or(limits.max_body, |max| max.0);
+    limits.rate = args.rate.map_or(limits.rate, |rate| rate.0);
+    set(&mut limits.max_exchanges, args.max_exchanges.map(NonZeroUsize::get));
+    set(&mut limits.max_websocket_message, args.max_websocket_message.map(Size::in_memory));
+    let config = Config {
+        listen: listen.0,
+        domain: domain.unwrap_or_default().0,
+        public_url,
+        also_known_as: either(args.also_known_as, file.also_known_as).map(|url| url.0).collect(),
+        trusted_proxies: either(args.trusted_proxy, file.trusted_proxies).map(|net| net.0).collect(),
+        policies: Vec::new(),
+        answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
+        grace_period: grace_period.map_or(GRACE_PERIOD, |time| time.0),
+        limits,
+        report: Arc::new(|_| {}),
+    };
+    (config, Output::new(&args.output, file.log_format), advice)
+}
+
+fn limits(table: LimitsTable, lines: &Lines, mistakes: &mut Mistakes) -> Limits {
     let size = |written: Option<Written<Size>>| written.map(|size| size.0.in_memory());
     if table.max_header_bytes.as_ref().is_some_and(|size| size.0.0 < LEAST_HEADER_BYTES) {
         let problem =
             format!("it has to be at least {LEAST_HEADER_BYTES} bytes; write for example \"64KiB\"");
-        return Err(FileError::at_key(path, "limits.max_header_bytes", problem).into());
+        mistakes.push(lines.wrong("limits.max_header_bytes", problem));
     }
     if table.max_header_bytes.as_ref().is_some_and(|size| size.0.0 > MOST_HEADER_BYTES) {
-        let problem = "it can be 256 KiB at most: a head travels as one message".to_owned();
-        return Err(FileError::at_key(path, "limits.max_header_bytes", problem).into());
+        let problem = "it can be 256 KiB at most: a head travels as one message";
+        mistakes.push(lines.wrong("limits.max_header_bytes", problem));
     }
     if table.max_headers.is_some_and(|max| max.get() > MAX_HEADERS) {
         let problem = format!("it can be {MAX_HEADERS} at most: clients take no more");
-        return Err(FileError::at_key(path, "limits.max_headers", problem).into());
+        mistakes.push(lines.wrong("limits.max_headers", problem));
     }
     let mut limits = Limits::default();
     set(&mut limits.max_body, table.max_body.map(|max| max.0.0));
@@ -106,7 +170,7 @@ fn limits(table: LimitsTable, path: &Path) -> Result<Limits, SettingsError> {
     set(&mut limits.header_timeout, table.header_timeout.map(|time| time.0.0));
     set(&mut limits.rate, table.rate.map(|rate| rate.0.0));
     set(&mut limits.ping_after, table.ping_after.map(|time| time.0.0));
-    Ok(limits)
+    limits
 }
 
 fn set<T>(place: &mut T, given: Option<T>) {
@@ -164,14 +228,13 @@ mod tests {
         let Some(Command::Proxy(args)) = cli.command else { panic!("not the proxy") };
         let path = Path::new("proxy.toml");
         let mut mistakes = Mistakes::default();
-        let (file, _) = document::parse(path, file, &mut mistakes);
-        mistakes.settle()?;
-        ProxySettings::combine(*args, file, path)
+        let settings = ProxySettings::of_text(&args, Some((path, file)), &mut mistakes)?;
+        mistakes.settle().map(|()| settings)
     }
 
     #[test]
     fn defaults_are_this_machine_and_the_promised_limits() {
-        let ProxySettings { config, output, advice } = settings("tunnel proxy", "").unwrap();
+        let ProxySettings { config, output, advice, .. } = settings("tunnel proxy", "").unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:6519");
         assert_eq!((config.domain.as_str(), config.public_url), ("localhost", None));
         assert_eq!(config.limits.max_body, Some(500_000));
@@ -231,7 +294,9 @@ mod tests {
             panic!("accepted");
         };
         assert!(
-            error.to_string().contains("proxy.toml, limits.max_header_bytes: it has to be at least 8192")
+            error
+                .to_string()
+                .contains("proxy.toml, line 2, limits.max_header_bytes: it has to be at least 8192")
         );
     }
 }

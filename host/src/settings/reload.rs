@@ -36,8 +36,11 @@ impl Changes {
     pub(super) fn of(sources: Sources) -> Self {
         let (changed, events) = mpsc::channel(1);
         // One that waits stands for all that came after it.
-        let seen = move |_: notify::Result<notify::Event>| {
-            let _ = changed.try_send(());
+        let seen = move |event: notify::Result<notify::Event>| {
+            // Looking at a file is no change of it: our own looks would be followed by others without end.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                let _ = changed.try_send(());
+            }
         };
         let watcher = notify::recommended_watcher(seen).inspect_err(
             |error| tracing::warn!(%error, "files can't be watched: send SIGHUP after a change"),

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Output, SettingsError,
     author::{self, AuthorError, PluginCommand},
+    check,
     cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
     client::{ClientSettings, default_key},
     demo_plugins,
@@ -30,6 +31,7 @@ use super::{
     proxy::ProxySettings,
     publish::publish,
     report::Reporter,
+    serve::serve,
     signals::Signals,
     values::{Domain, Listen},
 };
@@ -112,27 +114,30 @@ async fn run_client(args: ClientArgs) -> Result<(), Failure> {
     let load = |mistakes: &mut Mistakes| ClientSettings::load(&args, folder().as_deref(), mistakes);
     let settings = said(format, load(&mut mistakes))?;
     let reporter = begin(&settings.output)?;
+    if args.check {
+        let checked = check::client(settings, mistakes, &reporter).await;
+        return end(&reporter, checked.map_err(Into::into).and_then(|text| print(text.as_bytes())));
+    }
     let result = publish(settings, mistakes, load, &reporter).await;
     end(&reporter, result)
 }
 
 async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
     let format = args.output.log_format;
-    let mut settings = said(format, ProxySettings::load(args))?;
+    let mut mistakes = Mistakes::default();
+    let load = |mistakes: &mut Mistakes| ProxySettings::load(&args, mistakes);
+    let settings = said(format, load(&mut mistakes))?;
     let reporter = begin(&settings.output)?;
-    if let Some(advice) = settings.advice {
+    if args.check || args.explain.is_some() {
+        let url = args.explain.as_ref().map(|url| &url.0);
+        let checked = check::proxy(settings, mistakes, url, &reporter).await;
+        return end(&reporter, checked.map_err(Into::into).and_then(|text| print(text.as_bytes())));
+    }
+    if let Some(advice) = &settings.advice {
         tracing::warn!("{advice}");
     }
-    settings.config.report = reporter.proxy();
-    let result = serve(settings.config, &reporter).await;
+    let result = serve(settings, mistakes, load, &reporter).await;
     end(&reporter, result)
-}
-
-async fn serve(config: proxy::Config, reporter: &Reporter) -> Result<(), Failure> {
-    let stop = stop_on_signals(reporter.clone())?;
-    let proxy = proxy::bind(config).await.map_err(Failure::Bind)?;
-    proxy.run(stop).await;
-    Ok(())
 }
 
 async fn run_demo(args: DemoArgs) -> Result<(), Failure> {

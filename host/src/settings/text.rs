@@ -80,7 +80,9 @@ pub(super) fn reloaded(plugins: usize, fresh: usize) -> String {
 
 /// What changed can't be used; what was in force stays.
 pub(super) fn reload_failed(reason: &str) -> String {
-    format!("  {YELLOW}Not reloaded{YELLOW:#}: {}\n  What was in force stays.", shown(reason))
+    // One mistake a line.
+    let lines: Vec<String> = reason.lines().map(shown).collect();
+    format!("  {YELLOW}Not reloaded{YELLOW:#}: {}\n  What was in force stays.", lines.join("\n  "))
 }
 
 /// A key was made.

@@ -211,6 +211,23 @@ fn base_url(text: &str, schemes: &[&str]) -> Result<(Scheme, Authority), Wrong> 
     Ok((scheme, authority))
 }
 
+/// A URL that a visitor might call, with its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained(pub Uri);
+
+impl FromStr for Explained {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        match text.parse::<Uri>() {
+            Ok(url) if url.scheme().is_some() && url.host().is_some_and(|host| !host.is_empty()) => {
+                Ok(Self(url))
+            }
+            _ => Err(Wrong(format!("{text:?} is no URL; write for example https://web.example.com/path"))),
+        }
+    }
+}
+
 /// The domain of a proxy, lower case, without a trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Domain(pub String);

@@ -187,7 +187,7 @@ impl Written<'_> {
     ) -> Option<Wanted> {
         let before = mistakes.errors.len();
         let wrong = |part: &str, problem: String| self.lines.wrong(&format!("{key}.{part}"), problem);
-        if table.name.is_none() {
+        if table.name.is_none() && !self.lines.has(&format!("{key}.name")) {
             mistakes.push(wrong("name", "it needs a name; write for example name = \"auth\"".to_owned()));
         }
         let name = table.name.as_ref().map(|name| name.0.0.clone()).unwrap_or_default();
