@@ -35,6 +35,7 @@ mod limits {
 }
 
 mod plugins {
+    mod author;
     mod client;
     mod examples;
     mod reload;
