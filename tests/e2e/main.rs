@@ -35,8 +35,12 @@ mod limits {
 }
 
 mod plugins {
+    mod applications;
+    mod check;
     mod client;
+    mod proxy;
     mod reload;
+    mod reload_proxy;
 }
 
 mod cli {

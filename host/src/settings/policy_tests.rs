@@ -55,17 +55,29 @@ fn every_mistake_is_told_with_its_line() {
         ("[[policy]]\ndomain = 'https://x'\n", "line 3, policy.domain: "),
         ("[[policy]]\ndomain = '*'\npath = 'api'\n", "line 4, policy.path: \"api\" is no path of a policy"),
         ("[[policy]]\ndomain = '*'\npath = '/a/*/b'\n", "a * stands only at its end"),
-        ("[[policy]]\ndomain = '*'\nplugins = ['b']\n", "line 4, policy.plugins: there is no plugin \"b\"; add a [[plugin]]"),
+        (
+            "[[policy]]\ndomain = '*'\nplugins = ['b']\n",
+            "line 4, policy.plugins: there is no plugin \"b\"; add a [[plugin]]",
+        ),
         ("[[policy]]\ndomain = '*'\nplugins = 'a'\n", "line 4, policy.plugins: invalid type"),
         ("[[policy]]\ndomain = '*'\nserve = 'no.wasm'\n", "line 4, policy.serve: no.wasm can't be read"),
         ("[[policy]]\ndomain = '*'\nmax_body = 'much'\n", "line 4, policy.max_body: \"much\" is no size"),
         ("[[policy]]\ndomain = '*'\nrate = { requests = 0 }\n", "line 4, policy.rate.requests"),
-        ("[[policy]]\ndomain = '*'\nrate = { requests = 1, per = 'day' }\n", "policy.rate.per: \"day\" is no time"),
+        (
+            "[[policy]]\ndomain = '*'\nrate = { requests = 1, per = 'day' }\n",
+            "policy.rate.per: \"day\" is no time",
+        ),
         ("[[policy]]\ndomain = '*'\nrate = 5\n", "expected { requests = 500"),
         ("[[policy]]\ndomain = '*'\ntimeout = 30\n", "line 4, policy.timeout: \"30\" is no time"),
         ("[[policy]]\ndomain = '*'\nplugin = []\n", "unknown field `plugin`"),
-        ("[[application]]\nname = 'x'\nfile = 'a.wasm'\ntick = '1s'\n", "line 5, application.tick: it says nothing"),
-        ("[[policy]]\ndomain = '*'\n[[policy]]\ndomain = '*.example.com'\n", "line 4, policy: nothing gets here"),
+        (
+            "[[application]]\nname = 'x'\nfile = 'a.wasm'\ntick = '1s'\n",
+            "line 5, application.tick: it says nothing",
+        ),
+        (
+            "[[policy]]\ndomain = '*'\n[[policy]]\ndomain = '*.example.com'\n",
+            "line 4, policy: nothing gets here",
+        ),
     ] {
         let (_, errors, _) = read(text);
         assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
@@ -78,8 +90,13 @@ fn what_may_have_been_overlooked_is_a_warning() {
     let (_, errors, warnings) = read(&format!("{PLUGIN}[[policy]]\ndomain = '*.other.org'\n"));
     assert_eq!(errors, [""; 0]);
     assert_eq!(warnings.len(), 2, "{warnings:#?}");
-    assert!(warnings[0].contains("line 6, policy.domain: no tunnel of this proxy has a host like *.other.org"));
-    assert!(warnings[1].contains("line 2, plugin: no policy names a: nothing ever meets it"), "{warnings:#?}");
+    assert!(
+        warnings[0].contains("line 6, policy.domain: no tunnel of this proxy has a host like *.other.org")
+    );
+    assert!(
+        warnings[1].contains("line 2, plugin: no policy names a: nothing ever meets it"),
+        "{warnings:#?}"
+    );
 }
 
 #[test]
