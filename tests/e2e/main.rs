@@ -35,10 +35,14 @@ mod limits {
 }
 
 mod plugins {
+    mod applications;
     mod author;
+    mod check;
     mod client;
     mod examples;
+    mod proxy;
     mod reload;
+    mod reload_proxy;
 }
 
 mod cli {

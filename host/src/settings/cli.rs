@@ -109,6 +109,10 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub plugins: PluginFlags,
 
+    /// Publish a wasi:http application instead of a service: its file, or its name in tunnel.toml
+    #[arg(long, value_name = "FILE", help_heading = "Plugins", conflicts_with_all = ["target", "all"])]
+    pub serve: Option<String>,
+
     /// Where compiled plugins are kept [default: a folder in your cache folder]
     #[arg(long, value_name = "FOLDER", help_heading = "Plugins")]
     pub plugin_cache: Option<PathBuf>,

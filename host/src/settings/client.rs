@@ -18,7 +18,7 @@ use super::{
     cli::{Cli, ClientArgs},
     document::{self, Lines, Mistakes},
     file::{self, FileError, TargetTable, TunnelFile},
-    plugins::{Sources, Wanted, load, wanted},
+    plugins::{PluginTable, Sources, Wanted, load, wanted},
     values::{Origin, SessionLabel, Target},
 };
 use crate::{
@@ -55,6 +55,8 @@ pub struct Published {
     pub name: Option<String>,
     /// The service.
     pub origin: OriginConfig,
+    /// The application that answers in the service's place, by name.
+    pub serve: Option<String>,
     /// The plugins that its exchanges pass, by name and in order.
     pub plugins: Vec<String>,
     session: Option<String>,
@@ -64,7 +66,10 @@ pub struct Published {
 impl Published {
     /// What users are told that it is.
     pub fn target(&self) -> String {
-        format!("{}://{}", self.origin.scheme, self.origin.authority)
+        match &self.serve {
+            Some(serve) => format!("the application {serve}"),
+            None => format!("{}://{}", self.origin.scheme, self.origin.authority),
+        }
     }
 }
 
@@ -183,6 +188,13 @@ fn wanted(
     let mut wanted = written.wanted(sources, mistakes);
     let flags = wanted::of_flags(&args.plugins.0, &wanted, sources, mistakes);
     wanted.extend(flags);
+    if let Some(serve) = &args.serve {
+        let named = |table: &PluginTable| table.name.as_ref().is_some_and(|name| name.0.0 == *serve);
+        // One of the file goes first, whether it is good or not: else a mistake in it would serve another.
+        if !file.application.iter().any(named) {
+            wanted.extend(wanted::of_serve(serve, sources, mistakes));
+        }
+    }
     wanted
 }
 
@@ -194,9 +206,10 @@ fn chain(
     wanted: &[Wanted],
     mistakes: &mut Mistakes,
 ) -> Vec<String> {
+    let plugins = || wanted.iter().filter(|wanted| wanted.kind == wanted::Kind::Plugin);
     let name = |wanted: &Wanted| wanted.config.name.clone();
     let listed = target.and_then(|target| Some((target, file.targets.get(target)?.plugins.as_ref()?)));
-    let Some((target, listed)) = listed else { return wanted.iter().map(name).collect() };
+    let Some((target, listed)) = listed else { return plugins().map(name).collect() };
     // One that is there but has a mistake is told about where the mistake is.
     let named =
         |name: &str| file.plugin.iter().flat_map(|plugin| &plugin.name).any(|known| known.0.0 == name);
@@ -204,7 +217,7 @@ fn chain(
         let key = format!("targets.{target}.plugins[{n}]");
         mistakes.push(lines.wrong(&key, load::unknown(name, wanted)));
     }
-    listed.iter().cloned().chain(wanted.iter().filter(|wanted| wanted.key().is_none()).map(name)).collect()
+    listed.iter().cloned().chain(plugins().filter(|wanted| wanted.key().is_none()).map(name)).collect()
 }
 
 /// Where the key is: as given, as the file says, or in the config folder. Never found by chance in the current
@@ -238,6 +251,9 @@ fn published(
 ) -> Result<Vec<Published>, SettingsError> {
     if args.all {
         return every_target(args, file, path);
+    }
+    if let Some(serve) = &args.serve {
+        return Ok(vec![Published { serve: Some(serve.clone()), ..unnamed(args, file, Origin::default()) }]);
     }
     let target = match (&args.target, &file.target) {
         (Some(target), _) => target.clone(),
@@ -285,6 +301,7 @@ fn unnamed(args: &ClientArgs, file: &TunnelFile, origin: Origin) -> Published {
     Published {
         name: None,
         origin: origin_config(args, file, None, origin),
+        serve: None,
         plugins: Vec::new(),
         session: session.map(|label| label.0),
         connections: args.connections.or(file.connections.as_ref().map(|n| n.0.0)).unwrap_or(1),
@@ -310,6 +327,7 @@ fn named(
     Ok(Published {
         name: Some(name.to_owned()),
         origin: origin_config(args, file, Some(table), table.target.0.clone()),
+        serve: None,
         plugins: Vec::new(),
         session: Some(label.0),
         connections: connections.unwrap_or(1),

@@ -51,11 +51,13 @@ pub(super) async fn publish(
         let config = settings.config(published, service.pipeline.clone(), key.clone(), report);
         clients.spawn(client::run(config, stop.clone()));
     }
-    let reloading = Reloading { loader, services, reporter };
-    tokio::select! {
+    let mut reloading = Reloading { loader, services, reporter };
+    let result = tokio::select! {
         result = ended(clients, &stop) => result,
         never = reloading.run(settings, again) => match never {},
-    }
+    };
+    reloading.loader.settled().await;
+    result
 }
 
 /// Waits until all clients have ended.
@@ -82,7 +84,7 @@ struct Reloading<'a> {
 
 impl Reloading<'_> {
     async fn run(
-        mut self,
+        &mut self,
         mut settings: ClientSettings,
         again: impl Fn(&mut Mistakes) -> Result<ClientSettings, SettingsError>,
     ) -> Infallible {
@@ -118,7 +120,7 @@ impl Reloading<'_> {
         }
         for (service, published) in self.services.iter().zip(&old.published) {
             let Some(now) = read.published.iter().find(|now| now.name == published.name) else { continue };
-            service.pipeline.replace(chain(&now.plugins, &pack, &service.origin));
+            service.pipeline.replace(way(now, &pack, &service.origin));
         }
         let plugins = pack.len();
         let fresh = self.loader.keep(pack);
@@ -136,16 +138,21 @@ struct Service {
 impl Service {
     fn new(published: &Published, pack: &Pack, max_websocket_message: usize) -> Result<Self, Failure> {
         let origin: Arc<dyn Forward> = Arc::new(Origin::new(&published.origin, max_websocket_message)?);
-        let pipeline = Arc::new(Swap::new(chain(&published.plugins, pack, &origin)));
+        let pipeline = Arc::new(Swap::new(way(published, pack, &origin)));
         Ok(Self { origin, pipeline })
     }
 }
 
-/// The plugins of these names before the origin.
-fn chain(names: &[String], pack: &Pack, origin: &Arc<dyn Forward>) -> Arc<dyn Forward> {
-    if names.is_empty() {
-        return Arc::clone(origin);
+/// A target's plugins, and what answers behind them: its application, or the origin.
+fn way(published: &Published, pack: &Pack, origin: &Arc<dyn Forward>) -> Arc<dyn Forward> {
+    let served = published.serve.as_ref().and_then(|name| pack.application(name));
+    let last: Arc<dyn Forward> = match served {
+        Some(application) => Arc::clone(application) as _,
+        None => Arc::clone(origin),
+    };
+    if published.plugins.is_empty() {
+        return last;
     }
-    let plugins = names.iter().filter_map(|name| pack.plugin(name)).cloned().collect();
-    Arc::new(Chain::new(plugins, Arc::clone(origin)))
+    let plugins = published.plugins.iter().filter_map(|name| pack.plugin(name)).cloned().collect();
+    Arc::new(Chain::new(plugins, last))
 }

@@ -217,11 +217,13 @@ impl Written<'_> {
         config.tick = table.tick.as_ref().map_or(config.tick, |tick| tick.0.0);
         let pinned = table.sha256.as_ref().map(|digest| digest.0);
         let read = match &table.file {
+            // Told already.
+            None if self.lines.has(&format!("{key}.file")) => return None,
             None => Err(wrong("file", "it needs a file; write for example file = \"auth.wasm\"".to_owned())),
             Some(file) => self.wasm(key, file, pinned, sources),
         };
         let (file, wasm, digest) = mistakes.take(read)?;
-        (mistakes.errors.len() == before).then(|| Wanted {
+        (mistakes.errors.len() == before && table.name.is_some()).then(|| Wanted {
             kind,
             config,
             wasm: wasm.into(),
@@ -404,16 +406,19 @@ pub fn of_flags(
     wanted
 }
 
-/// Reads an application of the command line.
-pub fn of_serve(file: &Path, sources: &mut Sources, mistakes: &mut Mistakes) -> Option<Wanted> {
-    let wrong = |error| {
-        FileError::of_flag(format!("--serve {}", file.display()), format!("it can't be read: {error}"))
-    };
-    let wasm = mistakes.take(sources.read(file).map_err(wrong))?;
-    let config = Config::application(own_name(file, &mut BTreeSet::new()), Role::Client);
+/// Reads an application of the command line, which is called as its file is.
+pub fn of_serve(serve: &str, sources: &mut Sources, mistakes: &mut Mistakes) -> Option<Wanted> {
+    let wrong = |error| FileError::of_flag(format!("--serve {serve}"), format!("it can't be read: {error}"));
+    let wasm = mistakes.take(sources.read(Path::new(serve)).map_err(wrong))?;
     let digest = sources::digest(&wasm);
-    let (kind, place) = (Kind::Application, Place::Flag);
-    Some(Wanted { kind, config, wasm: wasm.into(), digest, file: file.to_owned(), place })
+    Some(Wanted {
+        kind: Kind::Application,
+        config: Config::application(serve, Role::Client),
+        wasm: wasm.into(),
+        digest,
+        file: serve.into(),
+        place: Place::Flag,
+    })
 }
 
 /// The file's name without its end, with a number if another plugin has it.
