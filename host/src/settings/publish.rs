@@ -3,7 +3,7 @@
 //! `Summarised -> Swap(Chain(plugins) -> Origin)`: the role puts the first stage, the rest is made here, where plugins can
 //! be replaced.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +12,8 @@ use super::{
     SettingsError,
     client::{ClientSettings, Published},
     document::Mistakes,
-    plugins::{Loader, Pack, cache},
-    reload::Changes,
+    plugins::{Loader, Pack, Sources, Wanted, cache},
+    reload::{InForce, Reloadable, keep_up},
     report::Reporter,
     run::{Failure, stop_on_signals},
 };
@@ -51,12 +51,11 @@ pub(super) async fn publish(
         let config = settings.config(published, service.pipeline.clone(), key.clone(), report);
         clients.spawn(client::run(config, stop.clone()));
     }
-    let mut reloading = Reloading { loader, services, reporter };
     let result = tokio::select! {
         result = ended(clients, &stop) => result,
-        never = reloading.run(settings, again) => match never {},
+        never = keep_up(settings, again, &mut loader, &mut services, reporter) => match never {},
     };
-    reloading.loader.settled().await;
+    loader.settled().await;
     result
 }
 
@@ -75,57 +74,25 @@ async fn ended(
     result
 }
 
-/// Takes plugins over when their files or settings change.
-struct Reloading<'a> {
-    loader: Loader,
-    services: Vec<Service>,
-    reporter: &'a Reporter,
-}
-
-impl Reloading<'_> {
-    async fn run(
-        &mut self,
-        mut settings: ClientSettings,
-        again: impl Fn(&mut Mistakes) -> Result<ClientSettings, SettingsError>,
-    ) -> Infallible {
-        let mut changes = Changes::of(settings.sources.clone());
-        loop {
-            changes.next().await;
-            let mut mistakes = Mistakes::default();
-            let read = again(&mut mistakes);
-            // Also when it is of no use: what is put right in one of these files is looked at again.
-            match &read {
-                Ok(read) => changes.follow(read.sources.clone()),
-                Err(_) => changes.refresh(),
-            }
-            match self.take_over(&settings, read, mistakes).await {
-                Ok(read) => settings = read,
-                Err(reason) => self.reporter.reload_failed(&reason.to_string()),
-            }
-        }
+impl Reloadable for ClientSettings {
+    fn sources(&self) -> &Sources {
+        &self.sources
     }
 
-    /// Loads aside, and replaces what is in force only if all of it is good.
-    async fn take_over(
-        &mut self,
-        old: &ClientSettings,
-        read: Result<ClientSettings, SettingsError>,
-        mut mistakes: Mistakes,
-    ) -> Result<ClientSettings, SettingsError> {
-        let read = read?;
-        let pack = self.loader.load(&read.wanted, &mut mistakes).await;
-        mistakes.settle()?;
-        if !read.publishes_as(old) {
+    fn wanted(&self) -> &[Wanted] {
+        &self.wanted
+    }
+}
+
+impl InForce<ClientSettings> for Vec<Service> {
+    fn replace(&mut self, running: &ClientSettings, changed: &ClientSettings, pack: &Pack) {
+        if !changed.publishes_as(running) {
             tracing::warn!("a change of other settings than plugins takes effect at the next start");
         }
-        for (service, published) in self.services.iter().zip(&old.published) {
-            let Some(now) = read.published.iter().find(|now| now.name == published.name) else { continue };
-            service.pipeline.replace(way(now, &pack, &service.origin));
+        for (service, published) in self.iter().zip(&running.published) {
+            let Some(now) = changed.published.iter().find(|now| now.name == published.name) else { continue };
+            service.pipeline.replace(way(now, pack, &service.origin));
         }
-        let plugins = pack.len();
-        let fresh = self.loader.keep(pack);
-        self.reporter.reloaded(plugins, fresh);
-        Ok(read)
     }
 }
 

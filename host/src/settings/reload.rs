@@ -1,9 +1,11 @@
-//! Notices when what was read has changed: a file's contents, or somebody who says so (SIGHUP).
+//! Notices when what was read has changed, a file's contents or somebody who says so (SIGHUP), and takes it over.
 //!
-//! Owns the watching. Must not know what is read again, or what follows.
+//! Owns the watching and the order of things: read and loaded aside first, in force only if all of it is good. Must not
+//! know what settings say, or where in a role plugins stand.
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
     time::Duration,
@@ -12,7 +14,13 @@ use std::{
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{plugins::Sources, signals::Hangups};
+use super::{
+    SettingsError,
+    document::Mistakes,
+    plugins::{Loader, Pack, Sources, Wanted},
+    report::Reporter,
+    signals::Hangups,
+};
 
 /// Files are written in several steps, and several files after one another: only when it has been quiet for so long is
 /// it worth looking.
@@ -21,8 +29,67 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Something that writes all the time must not keep a change from being seen.
 const MOST_STEPS: usize = 20;
 
+/// Settings that can be read again while a role runs.
+pub(super) trait Reloadable {
+    /// The files that they were read from.
+    fn sources(&self) -> &Sources;
+    /// The plugins that they name.
+    fn wanted(&self) -> &[Wanted];
+}
+
+/// What runs by such settings.
+pub(super) trait InForce<S> {
+    /// Puts changed settings in force, with the plugins that they name. Says what of them has to wait for the next
+    /// start.
+    fn replace(&mut self, running: &S, changed: &S, pack: &Pack);
+}
+
+/// Takes settings over whenever they change, for as long as this is polled.
+pub(super) async fn keep_up<S: Reloadable>(
+    mut settings: S,
+    again: impl Fn(&mut Mistakes) -> Result<S, SettingsError>,
+    loader: &mut Loader,
+    in_force: &mut impl InForce<S>,
+    reporter: &Reporter,
+) -> Infallible {
+    let mut changes = Changes::of(settings.sources().clone());
+    loop {
+        changes.next().await;
+        let mut mistakes = Mistakes::default();
+        let read = again(&mut mistakes);
+        // Also when it is of no use: what is put right in one of these files is looked at again.
+        match &read {
+            Ok(read) => changes.follow(read.sources().clone()),
+            Err(_) => changes.refresh(),
+        }
+        let loaded = match read {
+            Ok(read) => load(read, mistakes, loader).await,
+            Err(error) => Err(error),
+        };
+        match loaded {
+            Ok((changed, pack)) => {
+                in_force.replace(&settings, &changed, &pack);
+                settings = changed;
+                let plugins = pack.len();
+                reporter.reloaded(plugins, loader.keep(pack));
+            }
+            Err(reason) => reporter.reload_failed(&reason.to_string()),
+        }
+    }
+}
+
+async fn load<S: Reloadable>(
+    read: S,
+    mut mistakes: Mistakes,
+    loader: &mut Loader,
+) -> Result<(S, Pack), SettingsError> {
+    let pack = loader.load(read.wanted(), &mut mistakes).await;
+    mistakes.settle()?;
+    Ok((read, pack))
+}
+
 /// What settings were read from, watched.
-pub(super) struct Changes {
+struct Changes {
     sources: Sources,
     hangups: Option<Hangups>,
     events: mpsc::Receiver<()>,
@@ -33,7 +100,7 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Watches these from now on.
-    pub(super) fn of(sources: Sources) -> Self {
+    fn of(sources: Sources) -> Self {
         let (changed, events) = mpsc::channel(1);
         // One that waits stands for all that came after it.
         let seen = move |event: notify::Result<notify::Event>| {
@@ -62,7 +129,7 @@ impl Changes {
     }
 
     /// What was read last.
-    pub(super) fn follow(&mut self, sources: Sources) {
+    fn follow(&mut self, sources: Sources) {
         // Editors put a new file in the old one's place: it is the folder that sees that.
         let folders: BTreeSet<PathBuf> = sources.paths().filter_map(folder_of).collect();
         if let Some(watcher) = &mut self.watcher {
@@ -81,12 +148,12 @@ impl Changes {
     }
 
     /// The same files, as they are now.
-    pub(super) fn refresh(&mut self) {
+    fn refresh(&mut self) {
         self.sources.refresh();
     }
 
     /// Waits until a file's contents are others than those that were read, or for SIGHUP.
-    pub(super) async fn next(&mut self) {
+    async fn next(&mut self) {
         // Whatever changed before the folders were watched.
         if self.sources.changed() {
             return;

@@ -1,14 +1,12 @@
 //! `tunnel proxy` at work: its policies, and the plugins and applications in them.
 
-use std::convert::Infallible;
-
 use super::{
     SettingsError,
     document::Mistakes,
-    plugins::{Loader, Pack, cache},
+    plugins::{Loader, Pack, Sources, Wanted, cache},
     policy,
     proxy::ProxySettings,
-    reload::Changes,
+    reload::{InForce, Reloadable, keep_up},
     report::Reporter,
     run::{Failure, stop_on_signals},
 };
@@ -55,67 +53,35 @@ pub(super) async fn serve(
     again: impl Fn(&mut Mistakes) -> Result<ProxySettings, SettingsError>,
     reporter: &Reporter,
 ) -> Result<(), Failure> {
-    let Prepared { mut settings, loader, .. } = prepare(settings, &mut mistakes, reporter).await?;
+    let Prepared { mut settings, mut loader, .. } = prepare(settings, &mut mistakes, reporter).await?;
     mistakes.settle()?;
     settings.config.report = reporter.proxy();
     let stop = stop_on_signals(reporter.clone())?;
     let proxy = proxy::bind(settings.config.clone()).await.map_err(Failure::Bind)?;
-    let mut reloading = Reloading { policies: proxy.policies(), loader, reporter };
+    let mut in_force = proxy.policies();
     tokio::select! {
         () = proxy.run(stop) => {}
-        never = reloading.run(settings, again) => match never {},
+        never = keep_up(settings, again, &mut loader, &mut in_force, reporter) => match never {},
     }
-    reloading.loader.settled().await;
+    loader.settled().await;
     Ok(())
 }
 
-/// Takes policies, plugins and applications over when their files or settings change.
-struct Reloading<'a> {
-    policies: PolicySwitch,
-    loader: Loader,
-    reporter: &'a Reporter,
-}
-
-impl Reloading<'_> {
-    async fn run(
-        &mut self,
-        mut settings: ProxySettings,
-        again: impl Fn(&mut Mistakes) -> Result<ProxySettings, SettingsError>,
-    ) -> Infallible {
-        let mut changes = Changes::of(settings.sources.clone());
-        loop {
-            changes.next().await;
-            let mut mistakes = Mistakes::default();
-            let read = again(&mut mistakes);
-            // Also when it is of no use: what is put right in one of these files is looked at again.
-            match &read {
-                Ok(read) => changes.follow(read.sources.clone()),
-                Err(_) => changes.refresh(),
-            }
-            match self.take_over(&settings, read, mistakes).await {
-                Ok(read) => settings = read,
-                Err(reason) => self.reporter.reload_failed(&reason.to_string()),
-            }
-        }
+impl Reloadable for ProxySettings {
+    fn sources(&self) -> &Sources {
+        &self.sources
     }
 
-    /// Loads aside, and replaces what is in force only if all of it is good.
-    async fn take_over(
-        &mut self,
-        old: &ProxySettings,
-        read: Result<ProxySettings, SettingsError>,
-        mut mistakes: Mistakes,
-    ) -> Result<ProxySettings, SettingsError> {
-        let read = read?;
-        let pack = self.loader.load(&read.wanted, &mut mistakes).await;
-        mistakes.settle()?;
-        for key in read.differs_from(old) {
+    fn wanted(&self) -> &[Wanted] {
+        &self.wanted
+    }
+}
+
+impl InForce<ProxySettings> for PolicySwitch {
+    fn replace(&mut self, running: &ProxySettings, changed: &ProxySettings, pack: &Pack) {
+        for key in changed.differs_from(running) {
             tracing::warn!("{key} has changed; that takes effect at the next start");
         }
-        self.policies.replace(&policies(&read, &pack));
-        let plugins = pack.len();
-        let fresh = self.loader.keep(pack);
-        self.reporter.reloaded(plugins, fresh);
-        Ok(read)
+        PolicySwitch::replace(self, &policies(changed, pack));
     }
 }
