@@ -38,6 +38,7 @@ mod plugins {
     mod applications;
     mod check;
     mod client;
+    mod examples;
     mod proxy;
     mod reload;
     mod reload_proxy;

@@ -18,7 +18,7 @@ const EXAMPLES: &str = "examples";
 const OF_TESTS: &str = "tests/guests";
 
 /// Where the finished files go, and nothing else.
-const FINISHED: &str = "target/guests";
+pub(crate) const FINISHED: &str = "target/guests";
 
 /// Shared by all plugins, so that the standard library and the dependencies are built once.
 const WORKSHOP: &str = "target/guests-build";

@@ -2,6 +2,7 @@
 //!
 //! Owns what "everything is checked" means and in which order. Knows nothing of the program itself.
 
+mod demo;
 mod deny;
 mod fuzz;
 mod guests;
@@ -18,6 +19,7 @@ Usage: cargo xtask COMMAND
 
   test [-- ARGS]                 format, lints, docs, dependencies, build, plugins, all tests; ARGS go to cargo test
   guests                         build the plugins of examples/ and tests/guests/ to target/guests/
+  demo-plugins                   build the plugins of `tunnel demo` anew, into host/src/demo/plugins/
   audit                          known vulnerabilities in dependencies (needs the network)
   fuzz [TARGET] [--seconds N]    fuzz one target, or each in turn, N seconds each (by default 60)
 ";
@@ -42,6 +44,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["test"] => test::run(&[]),
         ["test", "--", rest @ ..] => test::run(rest),
         ["guests"] => guests::run(),
+        ["demo-plugins"] => demo::run(),
         ["audit"] => deny::audit(),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         [] | ["help" | "-h" | "--help", ..] => {

@@ -2,48 +2,13 @@
 //!
 //! Pages and event streams are changed piece by piece as they pass, so that nothing is held back and nothing is too large.
 
+mod config;
 mod stream;
 
-use guest_sdk::prelude::*;
+use config::{Config, Headers, Replacement};
+use guest_sdk::{http::StatusCode, prelude::*};
 use serde::{Deserialize, Serialize};
 use stream::{Events, Injection};
-
-/// What the operator writes under `config`. All of it may be left out.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Config {
-    /// The first whose `from` the path begins with counts.
-    paths: Vec<PathRule>,
-    /// The host that the service is told.
-    authority: Option<String>,
-    request: Headers,
-    response: Headers,
-    /// Goes before `</body>` of every page.
-    inject: String,
-    /// Words in the data of server-sent events, and what stands there instead.
-    events: Vec<Replacement>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PathRule {
-    from: String,
-    to: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Headers {
-    set: Vec<(String, String)>,
-    remove: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Replacement {
-    find: String,
-    replace: String,
-}
 
 struct Rewrite(Config);
 
@@ -62,14 +27,7 @@ impl Plugin for Rewrite {
     type State = Passing;
 
     fn new(config: Config) -> Result<Self> {
-        let wrong =
-            config.paths.iter().flat_map(|rule| [&rule.from, &rule.to]).find(|path| !path.starts_with('/'));
-        if let Some(path) = wrong {
-            return Err(Fault::new(format!("paths: a path begins with /, not as {path:?} does")));
-        }
-        if config.events.iter().any(|replacement| replacement.find.is_empty()) {
-            return Err(Fault::new("events: `find` is empty, which stands everywhere"));
-        }
+        config.check()?;
         Ok(Self(config))
     }
 
@@ -81,7 +39,7 @@ impl Plugin for Rewrite {
         if let Some(authority) = &self.0.authority {
             forward = forward.set_authority(authority);
         }
-        if !self.0.inject.is_empty() {
+        if !self.0.inject.is_empty() || !self.0.events.is_empty() {
             // What is compressed can't be changed as it passes.
             forward = forward.remove_header("accept-encoding");
         }
@@ -90,7 +48,9 @@ impl Plugin for Rewrite {
 
     fn on_response(&self, response: &Response, _: Passing) -> Result<Verdict<Passing>> {
         let forward = edit(Forward::new(), &self.0.response);
-        let readable = response.header("content-encoding").is_none();
+        // A part of a page says which bytes it has; those have to stay.
+        let whole = response.status() != StatusCode::PARTIAL_CONTENT;
+        let readable = whole && response.header("content-encoding").is_none();
         match response.media_type().as_deref() {
             Some("text/html") if readable && !self.0.inject.is_empty() => {
                 forward.body_in_pieces().state(Passing::Page(Injection::default())).into()
@@ -118,17 +78,23 @@ impl Rewrite {
             let rest = path.strip_prefix(&rule.from)?;
             // `/api` is the beginning of `/api/users` and of `/api?page=2`, but not of `/apiary`.
             let whole = rule.from.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '?']);
-            whole.then(|| format!("{}{rest}", rule.to))
+            // One slash between the two, neither none nor two.
+            let below = rest.strip_prefix('/').or(rule.from.ends_with('/').then_some(rest));
+            whole.then(|| match below {
+                Some(below) => format!("{}/{below}", rule.to.trim_end_matches('/')),
+                None => format!("{}{rest}", rule.to),
+            })
         })
     }
 
     fn event(&self, event: &str) -> String {
         let replace = |text: String, rule: &Replacement| text.replace(&rule.find, &rule.replace);
+        // With what ends it, of which there are three kinds: no word that is looked for has any of them.
         let line = |line: &str| match line.strip_prefix("data:") {
             Some(data) => format!("data:{}", self.0.events.iter().fold(data.to_owned(), replace)),
             None => line.to_owned(),
         };
-        event.split('\n').map(line).collect::<Vec<_>>().join("\n")
+        event.split_inclusive(['\r', '\n']).map(line).collect()
     }
 }
 

@@ -48,6 +48,8 @@ fn beginning_at_end(text: &[u8]) -> usize {
 #[derive(Serialize, Deserialize, Default)]
 pub(crate) struct Events {
     kept: Vec<u8>,
+    /// The beginning of this event has gone ahead, because it was too long: the rest of it passes as it is.
+    long: bool,
 }
 
 impl Events {
@@ -56,25 +58,49 @@ impl Events {
         text.extend_from_slice(&piece.bytes);
         let mut passed = Vec::new();
         let mut start = 0;
-        while let Some(end) = end_of_event(&text[start..]) {
-            passed.extend(changed(&text[start..start + end], &change));
-            start += end;
+        while let Some(length) = event(&text[start..], self.long) {
+            self.part(&text[start..start + length], &change, &mut passed);
+            self.long = false;
+            start += length;
         }
-        let rest = text.split_off(start);
+        let mut rest = text.split_off(start);
+        self.long |= rest.len() > LONGEST_EVENT;
         if piece.last {
-            passed.extend(changed(&rest, &change));
-        } else if rest.len() > LONGEST_EVENT {
-            passed.extend(rest);
+            self.part(&rest, &change, &mut passed);
         } else {
+            if self.long {
+                // The end of a line stays here: an empty line may follow it, and that ends the event.
+                let lines = rest.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |at| at + 1);
+                passed.extend(rest.drain(..lines));
+            }
             self.kept = rest;
         }
         passed
     }
+
+    fn part(&self, text: &[u8], change: impl Fn(&str) -> String, passed: &mut Vec<u8>) {
+        if self.long { passed.extend(text) } else { passed.extend(changed(text, change)) }
+    }
 }
 
-fn end_of_event(text: &[u8]) -> Option<usize> {
-    let ends: [&[u8]; 2] = [b"\n\n", b"\r\n\r\n"];
-    ends.into_iter().filter_map(|end| Some(text.windows(end.len()).position(|w| w == end)? + end.len())).min()
+/// The length of the event that `text` begins with, if all of it is there: up to and with its first empty line. Lines end
+/// with CR LF, LF or CR. `inside`: in the middle of an event, so that the first line isn't an empty one.
+fn event(text: &[u8], inside: bool) -> Option<usize> {
+    let mut empty = !inside;
+    let mut at = 0;
+    while at < text.len() {
+        let end = match &text[at..] {
+            [b'\r', b'\n', ..] => 2,
+            [b'\r' | b'\n', ..] => 1,
+            _ => 0,
+        };
+        at += end.max(1);
+        if end > 0 && empty {
+            return Some(at);
+        }
+        empty = end > 0;
+    }
+    None
 }
 
 /// Events are UTF-8; what isn't passes as it is.

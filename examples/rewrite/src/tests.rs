@@ -99,3 +99,91 @@ fn what_makes_no_sense_is_refused() {
         "events: `find` is empty, which stands everywhere"
     );
 }
+
+#[test]
+fn a_prefix_may_be_taken_off() {
+    let plugin = rewrite("paths = [{ from = '/api', to = '/' }, { from = '/old/', to = '/new' }]");
+    for (path, expected) in [
+        ("/api/users?p=2", "/users?p=2"),
+        ("/api", "/"),
+        ("/api?x", "/?x"),
+        ("/old/a", "/new/a"),
+        ("/old/", "/new/"),
+    ] {
+        assert_eq!(plugin.request(get(path)).forwarded().path, expected);
+    }
+}
+
+#[test]
+fn event_streams_come_uncompressed_too() {
+    let plugin = rewrite("events = [{ find = 'a', replace = 'b' }]");
+    let exchange = plugin.request(get("/").header("accept-encoding", "gzip")).forwarded();
+    assert_eq!(exchange.header("accept-encoding"), None);
+}
+
+#[test]
+fn a_part_of_a_page_stays_what_its_range_says() {
+    let part =
+        answer(206).with("content-type", "text/html").with("content-range", "bytes 0-6/9").body("</body>");
+    let response = rewrite("inject = '!'").request(get("/")).forwarded().response(part).forwarded();
+    assert_eq!(response.text(), "</body>");
+}
+
+/// The pieces that go on of an event stream that comes in these.
+fn events<T: AsRef<[u8]>>(pieces: impl IntoIterator<Item = T>) -> Vec<Vec<u8>> {
+    let plugin = rewrite("events = [{ find = 'secret', replace = '*' }]");
+    let response = answer(200).with("content-type", "text/event-stream").pieces(pieces);
+    plugin.request(get("/")).forwarded().response(response).forwarded().pieces
+}
+
+#[test]
+fn lines_of_events_end_in_three_ways() {
+    for end in ["\n", "\r\n", "\r"] {
+        let event = format!("event: a{end}data: secret{end}data: secret{end}{end}");
+        let expected = event.replace("secret", "*");
+        assert_eq!(events([&event, &event]), [expected.as_bytes(), expected.as_bytes()], "{end:?}");
+        for cut in 0..event.len() {
+            let (start, end) = event.split_at(cut);
+            assert_eq!(events([start, end]).concat(), expected.as_bytes(), "cut at {cut}");
+        }
+    }
+    assert_eq!(events(["data: secret\r\n\n", "data: 2\n\n"]).len(), 2);
+}
+
+#[test]
+fn an_event_too_long_to_be_kept_passes_as_it_is_and_the_next_is_changed() {
+    let long = format!("data: secret{}", "x".repeat(40_000));
+    for end in ["\n\n", "\r\n\r\n", "\r\r"] {
+        let text = format!("{long}\ndata: secret{end}data: secret{end}");
+        let expected = format!("{long}\ndata: secret{end}data: *{end}");
+        // Up to before the empty line: an event that is there in one piece is changed, however long.
+        let inside = long.len() + "\ndata: secret".len() + end.len() / 2;
+        for cut in long.len()..=inside {
+            let (start, rest) = text.split_at(cut);
+            assert_eq!(
+                String::from_utf8(events([start, "", rest]).concat()).as_deref(),
+                Ok(&*expected),
+                "cut at {cut}"
+            );
+        }
+    }
+}
+
+#[test]
+fn many_small_events_in_one_piece_take_little_time() {
+    // Of 1 MiB, so that what looks at all of the rest for each event shows: it would take minutes.
+    let many = "data: secret\n\n".repeat(75_000);
+    assert_eq!(events([&many]).concat(), "data: *\n\n".repeat(75_000).as_bytes());
+}
+
+#[test]
+fn what_the_host_would_refuse_is_told_before_any_visitor_comes() {
+    let fault =
+        |config: &str| Host::new().try_load::<Rewrite>(config).err().expect("it is wrong").to_string();
+    assert!(fault("request.set = [['a b', 'c']]").starts_with("request: \"a b\" is no name"));
+    assert!(fault("response.remove = ['a b']").starts_with("response: \"a b\" is no name"));
+    assert!(fault("response.set = [['a', \"b\\nc\"]]").starts_with("response: "));
+    assert!(fault("authority = 'a b'").starts_with("authority: "));
+    assert!(fault("paths = [{ from = '/a', to = '/b c' }]").starts_with("paths: "));
+    assert!(fault("events = [{ find = 'a', replace = \"b\\n\" }]").starts_with("events: "));
+}

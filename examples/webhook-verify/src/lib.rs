@@ -1,6 +1,7 @@
 //! Only webhooks with the right signature reach the service: those of GitHub (`X-Hub-Signature-256`) and of Stripe
 //! (`Stripe-Signature`). Both are HMAC-SHA256 of the whole body, with a key that only the sender and the operator have.
 
+mod path;
 mod signature;
 
 use guest_sdk::prelude::*;
@@ -17,6 +18,9 @@ struct Config {
     /// Stripe only: how old a webhook may be, in seconds.
     #[serde(default = "tolerance")]
     tolerance: u64,
+    /// What needs a signature: these paths and all below them.
+    #[serde(default = "everything")]
+    paths: Vec<String>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -33,6 +37,10 @@ fn secret() -> String {
 
 fn tolerance() -> u64 {
     300
+}
+
+fn everything() -> Vec<String> {
+    vec!["/".to_owned()]
 }
 
 struct WebhookVerify {
@@ -55,11 +63,30 @@ impl Plugin for WebhookVerify {
     type State = Claim;
 
     fn new(config: Config) -> Result<Self> {
+        if config.paths.is_empty() || config.paths.iter().any(|path| !path.starts_with('/')) {
+            return Err(Fault::new(
+                "paths: name at least one, each beginning with /, or leave them out for all",
+            ));
+        }
         let key = secrets::text(&config.secret)?.trim_end().to_owned().into_bytes();
+        if key.is_empty() {
+            return Err(Fault::new(format!(
+                "the secret {:?} is empty: anybody could sign with that; give it the sender's key",
+                config.secret
+            )));
+        }
         Ok(Self { config, key })
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict<Claim>> {
+        let path = request.path();
+        if !self.config.paths.iter().any(|below| path::may_be_below(&path, below)) {
+            return Forward::new().into();
+        }
+        // An upgrade has no body, so that nobody would be asked about its signature.
+        if request.is_websocket() {
+            return refused().into();
+        }
         let claim = match self.config.sender {
             Sender::GitHub => {
                 request.header_text("x-hub-signature-256").and_then(|text| signature::github(&text))
@@ -74,8 +101,12 @@ impl Plugin for WebhookVerify {
         }
     }
 
-    fn on_request_body(&self, _: &Request, body: Piece, claim: &mut Claim) -> Result<BodyVerdict> {
-        if signature::holds(claim, &body.bytes, &self.key) { Body::keep().into() } else { refused().into() }
+    fn on_request_body(&self, request: &Request, body: Piece, claim: &mut Claim) -> Result<BodyVerdict> {
+        if !signature::holds(claim, &body.bytes, &self.key) {
+            return refused().into();
+        }
+        request.set_note("webhook", "verified")?;
+        Body::keep().into()
     }
 }
 

@@ -71,3 +71,59 @@ fn a_missing_key_keeps_it_from_being_loaded() {
         Host::new().try_load::<WebhookVerify>("sender = 'github'\nsecret = 'k'").err().expect("no key");
     assert!(fault.message().contains("grant = { secrets = [\"k\"] }"), "{fault}");
 }
+
+#[test]
+fn an_upgrade_has_no_body_that_could_be_signed() {
+    // The host calls no body hook for it: a signature that only looks right must not do.
+    let request = post("/hook").header("x-hub-signature-256", format!("sha256={}", "0".repeat(64)));
+    assert_eq!(loaded("sender = 'github'").request(request.websocket()).answered().status, 401);
+}
+
+#[test]
+fn what_was_verified_carries_a_note() {
+    let signature = format!("sha256={}", sign("{}"));
+    let request = post("/hook").header("x-hub-signature-256", signature).body("{}");
+    assert_eq!(
+        loaded("sender = 'github'").request(request).forwarded().note("webhook").as_deref(),
+        Some("verified")
+    );
+}
+
+#[test]
+fn only_some_paths_may_need_a_signature() {
+    let plugin = loaded("sender = 'github'\npaths = ['/hook', '/in/github/']");
+    for path in ["/", "/hooks", "/in", "/in/gitlab", "/?/hook", "/a%20b"] {
+        assert_eq!(plugin.request(post(path).body("{}")).forwarded().note("webhook"), None, "{path}");
+    }
+    // Also as another server might read them.
+    for path in [
+        "/hook",
+        "/hook/1?x",
+        "//hook",
+        "/HOOK",
+        "/%68ook",
+        "/./hook",
+        "/a/../hook",
+        "/a/%2e%2e/hook",
+        "/hook;a=b",
+        "/in/github",
+        "/in\\github/x",
+    ] {
+        assert_eq!(plugin.request(post(path).body("{}")).answered().status, 401, "{path}");
+    }
+}
+
+#[test]
+fn what_would_protect_nothing_is_refused() {
+    let fault = |host: Host, config: &str| {
+        host.try_load::<WebhookVerify>(config).err().expect("it is wrong").to_string()
+    };
+    let empty = fault(Host::new().secret("webhook", "\n"), "sender = 'github'");
+    assert_eq!(
+        empty,
+        "the secret \"webhook\" is empty: anybody could sign with that; give it the sender's key"
+    );
+    let keyed = || Host::new().secret("webhook", "key");
+    assert!(fault(keyed(), "sender = 'github'\npaths = []").starts_with("paths: "));
+    assert!(fault(keyed(), "sender = 'github'\npaths = ['hook']").starts_with("paths: "));
+}

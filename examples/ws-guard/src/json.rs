@@ -79,8 +79,7 @@ pub(crate) fn blank(value: &mut Value, names: &[String]) -> bool {
 }
 
 fn without(text: &str, word: &str) -> String {
-    // Byte for byte as long as `text`, which lower case of all letters wouldn't be.
-    let (plain, word) = (text.to_ascii_lowercase(), word.to_ascii_lowercase());
+    let (plain, word) = (lower_case(text), lower_case(word));
     let mut replaced = String::new();
     let mut start = 0;
     for (at, found) in plain.match_indices(&word) {
@@ -90,4 +89,13 @@ fn without(text: &str, word: &str) -> String {
     }
     replaced.push_str(&text[start..]);
     replaced
+}
+
+/// Byte for byte as long as `text`: the few letters that have no lower case of their own length stay.
+fn lower_case(text: &str) -> String {
+    let same_length = |letter: char| {
+        let mut lower = letter.to_lowercase();
+        lower.next().filter(|one| lower.next().is_none() && one.len_utf8() == letter.len_utf8())
+    };
+    text.chars().map(|letter| same_length(letter).unwrap_or(letter)).collect()
 }

@@ -21,6 +21,8 @@ struct Config {
     required: BTreeMap<String, Kind>,
     /// How many messages a visitor may send; any number unless given.
     rate: Option<Rate>,
+    /// What becomes of a visitor's binary messages.
+    binary: Binary,
     /// Words that visitors may not use.
     forbidden: Vec<String>,
     /// What becomes of a message with such a word.
@@ -34,6 +36,14 @@ struct Config {
 struct Rate {
     messages: u32,
     seconds: u32,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Binary {
+    #[default]
+    Refuse,
+    Pass,
 }
 
 #[derive(Deserialize, Default)]
@@ -80,13 +90,15 @@ impl Plugin for WsGuard {
     fn on_message(&self, from: Side, message: Message, bucket: &mut Bucket) -> Result<Relay> {
         let relay = match (from, message) {
             (Side::Origin, message) => self.redacted(&message),
-            (Side::Visitor, Message::Text(text))
-                if self.0.rate.as_ref().is_none_or(|rate| bucket.take(rate)) =>
-            {
-                self.checked(&text)
+            (Side::Visitor, _) if self.0.rate.as_ref().is_some_and(|rate| !bucket.take(rate)) => {
+                refused("too many messages")
             }
-            (Side::Visitor, Message::Text(_)) => refused("too many messages"),
-            (Side::Visitor, Message::Binary(_)) => refused("only text messages are allowed here"),
+            (Side::Visitor, Message::Text(text)) => self.checked(&text),
+            (Side::Visitor, Message::Binary(_)) => match self.0.binary {
+                Binary::Refuse => refused("only text messages are allowed here"),
+                // It was only to be counted.
+                Binary::Pass => Relay::keep(),
+            },
         };
         Ok(relay)
     }

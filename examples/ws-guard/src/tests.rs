@@ -82,3 +82,19 @@ fn what_makes_no_sense_is_refused() {
     );
     assert!(fault("required = { a = 'string' }").starts_with("config: unknown variant `string`"));
 }
+
+#[test]
+fn binary_messages_may_pass_but_count() {
+    let mut socket = open(&Host::new(), "binary = 'pass'");
+    assert_eq!(socket.visitor_sends(vec![0, 255]).to_origin, [Message::from(vec![0, 255])]);
+    let mut socket = open(&Host::new(), "binary = 'pass'\nrate = { messages = 1, seconds = 1 }");
+    assert_eq!(socket.visitor_sends(vec![0]).closed, None);
+    assert_eq!(closed(socket.visitor_sends(vec![0])), "too many messages");
+}
+
+#[test]
+fn words_are_found_in_whatever_case_and_script() {
+    let mut socket = open(&Host::new(), "forbidden = ['ärger']");
+    let delivered = socket.visitor_sends(r#"{"text":"İ ÄRGER, \u00c4rger"}"#);
+    assert_eq!(delivered.to_origin, [Message::from(r#"{"text":"İ ***, ***"}"#)]);
+}

@@ -205,7 +205,9 @@ impl RequestBuilder {
         self
     }
 
-    pub(super) fn websocket(mut self) -> Self {
+    /// An upgrade to WebSocket, for plugins that may refuse it; [`Loaded::websocket`](super::Loaded::websocket) opens one.
+    #[must_use]
+    pub fn websocket(mut self) -> Self {
         self.sent.websocket = true;
         self
     }

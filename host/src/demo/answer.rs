@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{Request, Response, body::Incoming};
 use serde::Serialize;
 
-use super::{Tasks, socket, transfer};
+use super::{Tasks, members, socket, transfer};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -34,7 +34,8 @@ pub(super) async fn answer(request: Request<Incoming>, tasks: Tasks) -> Result<R
         return Ok(reply);
     }
     Ok(match endpoint {
-        Endpoint::Page => page(),
+        Endpoint::Page => html(PAGE),
+        Endpoint::Members => html(members::page(request.headers())),
         Endpoint::Echo => echo(request).await,
         Endpoint::Clock => socket::accept(request, &tasks, socket::clock),
         Endpoint::Chat => socket::accept(request, &tasks, socket::chat),
@@ -47,6 +48,7 @@ pub(super) async fn answer(request: Request<Incoming>, tasks: Tasks) -> Result<R
 #[derive(Clone, Copy)]
 enum Endpoint {
     Page,
+    Members,
     Echo,
     Clock,
     Chat,
@@ -59,6 +61,7 @@ impl Endpoint {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/" => Self::Page,
+            "/members" | "/members/" => Self::Members,
             "/echo" => Self::Echo,
             // Anything below, so that odd paths can be tried.
             path if path.starts_with("/echo/") => Self::Echo,
@@ -75,15 +78,15 @@ impl Endpoint {
     fn methods(self) -> &'static [Method] {
         match self {
             Self::Echo => &[],
-            Self::Page | Self::Events | Self::Download => &[Method::GET, Method::HEAD],
+            Self::Page | Self::Members | Self::Events | Self::Download => &[Method::GET, Method::HEAD],
             Self::Clock | Self::Chat => &[Method::GET],
             Self::Upload => &[Method::POST, Method::PUT],
         }
     }
 }
 
-fn page() -> Reply {
-    let mut reply = full(StatusCode::OK, "text/html; charset=utf-8", PAGE);
+fn html(page: impl Into<Bytes>) -> Reply {
+    let mut reply = full(StatusCode::OK, "text/html; charset=utf-8", page);
     reply.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
     reply
 }

@@ -3,6 +3,7 @@
 //! Owns a plain HTTP/1.1 server. Must not know that there is a tunnel: whatever works here works for any service.
 
 mod answer;
+mod members;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
+
+/// The example `basic-auth`, as `cargo xtask demo-plugins` compiled it.
+pub const BASIC_AUTH: &[u8] = include_bytes!("plugins/basic-auth.wasm");
+/// The example `rewrite`, as `cargo xtask demo-plugins` compiled it.
+pub const REWRITE: &[u8] = include_bytes!("plugins/rewrite.wasm");
 
 /// How long a stopping sample waits for transfers under way. Short: whoever stops a demo is looking at it.
 const GRACE: Duration = Duration::from_secs(1);

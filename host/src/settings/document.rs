@@ -189,7 +189,7 @@ pub fn parse<T: DeserializeOwned + Default>(path: &Path, text: &str, mistakes: &
 /// A file's top-level keys and values, without some of them; nothing of a file that is no TOML.
 pub fn without(text: &str, keys: &[&str]) -> toml::Table {
     let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
-    table.retain(|key, _| !keys.iter().any(|other| *other == key));
+    table.retain(|key, _| !keys.contains(&key));
     table
 }
 

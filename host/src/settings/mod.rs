@@ -18,6 +18,7 @@ pub mod units;
 pub mod values;
 
 mod check;
+mod demo_plugins;
 mod json;
 mod key;
 mod log;

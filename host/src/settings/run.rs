@@ -25,6 +25,7 @@ use super::{
     check,
     cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
     client::{ClientSettings, default_key},
+    demo_plugins,
     document::Mistakes,
     key, log,
     proxy::ProxySettings,
@@ -155,6 +156,11 @@ async fn demonstrate(listen: Option<Listen>, reporter: &Reporter) -> Result<(), 
 
     let sample = Sample::bind((Ipv4Addr::LOCALHOST, 0).into()).await.map_err(Failure::Sample)?;
     let proxy = bind_demo_proxy(listen, reporter).await?;
+    match demo_plugins::policies().await {
+        Ok(policies) => proxy.policies().replace(&policies),
+        // The rest of the demo is worth seeing all the same.
+        Err(error) => tracing::warn!("the demo shows no plugins: {error}"),
+    }
     let config = demo_client(key, proxy.address(), sample.address(), reporter)?;
 
     let mut servers = JoinSet::new();

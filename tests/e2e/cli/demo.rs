@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use sha2::{Digest, Sha256};
 
-use crate::harness::{Frame, Frames, Opcode, Process, Signal, Wire, tunnel::Home};
+use crate::harness::{Frame, Frames, Opcode, Process, Signal, Wire, guest, path_text, tunnel::Home};
 
 /// A running demo, and how its page is reached.
 struct Demo {
@@ -102,4 +102,41 @@ async fn the_demo_shows_events_uploads_and_websockets() {
     let mut clock = demo.ask("GET /clock", upgrade).await;
     crate::harness::websocket::accepted(&mut clock).await;
     assert_eq!(Frames::of_visitor(clock).message().await.opcode, Opcode::Text);
+}
+
+#[tokio::test]
+async fn the_demo_shows_plugins_at_work() {
+    let demo = Demo::start().await;
+    let page = demo.ask("GET /", "Accept: text/html\r\n").await.reply("GET").await;
+    assert_eq!(page.head.text("x-demo-plugin").as_deref(), Some("rewrite.wasm"));
+    assert!(page.text().contains("by a plugin, rewrite.wasm"), "the line is in the page");
+
+    let refused = demo.ask("GET /members/", "").await.reply("GET").await;
+    assert_eq!(refused.status(), 401);
+    assert!(refused.head.text("www-authenticate").is_some_and(|way| way.starts_with("Basic ")));
+    // demo:demo
+    let welcome = demo.ask("GET /members/", "Authorization: Basic ZGVtbzpkZW1v\r\n").await.reply("GET").await;
+    assert_eq!(welcome.status(), 200, "{}", welcome.text());
+    assert!(welcome.text().contains("Welcome, demo"), "{}", welcome.text());
+    for disguise in ["/%6Dembers/", "//members/", "/x/../members/", "/proxy/../members"] {
+        let reply = demo.ask(&format!("GET {disguise}"), "").await.reply("GET").await;
+        assert!(matches!(reply.status(), 400 | 401), "{disguise}: {}", reply.status());
+    }
+}
+
+#[tokio::test]
+async fn the_plugins_of_the_demo_are_those_of_the_examples() {
+    let home = Home::new();
+    for name in ["basic-auth", "rewrite"] {
+        let kept = format!("{}/src/demo/plugins/{name}.wasm", env!("CARGO_MANIFEST_DIR"));
+        let built = guest(name);
+        let mut told = Vec::new();
+        for file in [kept.as_str(), path_text(&built)] {
+            let exit = home.run(&["plugin", "check", file]).await;
+            assert_eq!(exit.code, Some(0), "{exit:?}");
+            let about = exit.stdout.lines().filter(|line| !line.contains(".wasm") && !line.contains("size"));
+            told.push(about.filter(|line| !line.contains("kind")).map(str::to_owned).collect::<Vec<_>>());
+        }
+        assert_eq!(told[0], told[1], "{kept} is out of date: run `cargo xtask demo-plugins`");
+    }
 }
