@@ -36,6 +36,7 @@ mod limits {
 
 mod plugins {
     mod applications;
+    mod author;
     mod check;
     mod client;
     mod examples;
