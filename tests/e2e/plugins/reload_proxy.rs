@@ -74,7 +74,7 @@ async fn a_plugins_own_file_is_watched_too() {
     std::fs::rename(&aside, &copy).expect("it takes the place");
     let failed = tunnel.proxy.process.event("reload_failed").await;
     assert!(failed["reason"].as_str().expect("a sentence").contains("it is no WebAssembly"), "{failed}");
-    assert_eq!(mark(&mut tunnel.visit().await, &tunnel.host().to_owned()).await, ["one"]);
+    assert_eq!(mark(&mut tunnel.visit().await, tunnel.host()).await, ["one"]);
     std::fs::copy(guest("hostile"), &aside).expect("a copy");
     std::fs::rename(&aside, &copy).expect("it takes the place");
     let reloaded = tunnel.proxy.process.event("reloaded").await;
@@ -88,7 +88,7 @@ async fn other_settings_wait_for_the_next_start_and_say_so() {
     rewrite(&tunnel.proxy.home, &format!("answer_timeout = '7s'\n{}", settings("two")));
     tunnel.proxy.process.words("answer_timeout has changed").await;
     tunnel.proxy.process.event("reloaded").await;
-    assert_eq!(mark(&mut tunnel.visit().await, &tunnel.host().to_owned()).await, ["two"]);
+    assert_eq!(mark(&mut tunnel.visit().await, tunnel.host()).await, ["two"]);
 }
 
 #[tokio::test]
@@ -131,5 +131,5 @@ async fn no_request_fails_while_policies_are_replaced() {
     for visitor in visitors {
         visitor.await.expect("every request was answered, on the connection that it had");
     }
-    assert_eq!(mark(&mut tunnel.visit().await, &tunnel.host().to_owned()).await, ["n9"]);
+    assert_eq!(mark(&mut tunnel.visit().await, tunnel.host()).await, ["n9"]);
 }

@@ -164,6 +164,24 @@ async fn an_exchange_ends_under_the_policy_it_began_with() {
     assert_eq!(met(&stage, tunnel('a'), "/").await, "bus");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_used_of_a_rate_stays_used_while_the_rate_stays() {
+    let one = std::num::NonZeroU32::MIN;
+    let seldom = |burst| {
+        let mut policy = policy("seldom", "*", None);
+        policy.limits.rate = Some(Some(Rate { tokens: one, per: Duration::from_secs(60), burst }));
+        policy
+    };
+    let stage = stage(&[seldom(one)]);
+    assert_eq!(met(&stage, tunnel('a'), "/").await, "seldom");
+    stage.replace(&[policy("other", "*", Some("/x")), seldom(one)]);
+    assert_eq!(met(&stage, tunnel('a'), "/").await, "too-many-requests");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(met(&stage, tunnel('a'), "/").await, "seldom");
+    stage.replace(&[seldom(one.saturating_add(1))]);
+    assert_eq!(met(&stage, tunnel('a'), "/").await, "seldom", "another rate begins anew");
+}
+
 #[test]
 fn a_policy_behind_one_that_takes_everything_is_unreachable() {
     let all = policy("", "*", None);

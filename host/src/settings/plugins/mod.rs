@@ -1,10 +1,11 @@
 //! Plugins as an operator names them: on the command line and in files, with their configuration, grants and limits.
 //!
-//! Owns the way from what is written (`table`, `flags`) over what is wanted, read and checked (`wanted`), to what is loaded
+//! Owns the way from what is written (`table`, `flags`) over what is wanted, read and checked (`wanted`, `grant`), to what is loaded
 //! (`load`). Must not know where in a role plugins stand.
 
 pub mod cache;
 pub mod flags;
+mod grant;
 pub mod load;
 pub mod sources;
 pub mod table;
