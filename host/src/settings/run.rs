@@ -269,8 +269,9 @@ fn authority(address: SocketAddr) -> Authority {
 }
 
 async fn run_author(command: PluginCommand) -> Result<(), Failure> {
-    // What the plugin logs is what its author wants to see.
-    log::start(&Output { format: LogFormat::Text, verbose: 1 })?;
+    // What the plugin logs is what its author wants to see, but not a hundred thousand times.
+    let verbose = u8::from(!matches!(command, PluginCommand::Bench(_)));
+    log::start(&Output { format: LogFormat::Text, verbose })?;
     print(author::author(command).await?.as_bytes())
 }
 
