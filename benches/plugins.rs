@@ -89,6 +89,8 @@ async fn exchange(stage: &Arc<dyn Forward>) {
 
 fn plugins(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // Plugins tick on it.
+    let _context = runtime.enter();
     let wasm = fs::read(GUEST).expect("`cargo xtask guests` built it");
     let host = Host::new(&Options::default()).expect("this machine runs WebAssembly");
     let mut group = criterion.benchmark_group("exchange");

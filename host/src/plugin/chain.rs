@@ -23,8 +23,10 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A stage that takes exchanges through `plugins` before `next`, and back.
+    /// A stage that takes exchanges through `plugins` before `next`, and back. Their ticks begin: on the runtime in whose
+    /// context this is called.
     pub fn new(plugins: Vec<Arc<Plugin>>, next: Arc<dyn Forward>) -> Self {
+        plugins.iter().for_each(Plugin::put_to_use);
         Self { plugins, next }
     }
 

@@ -99,11 +99,7 @@ impl Host {
             })
         })?;
         plugin.pool.keep(guest);
-        let plugin = Arc::new(plugin);
-        if hooks.tick {
-            let _ = plugin.ticking.set(tick::begin(&plugin));
-        }
-        Ok(plugin)
+        Ok(Arc::new(plugin))
     }
 
     pub(super) async fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
@@ -196,6 +192,14 @@ impl Plugin {
     /// Waits until every `on-close` that is due has been called. To be awaited before the plugin, or the process, goes.
     pub async fn settled(&self) {
         self.farewells.said().await;
+    }
+
+    /// Puts the plugin to use: its ticks begin, once, however many chains it stands in. One that is only loaded, to be
+    /// checked or beside one that is in force, does nothing of its own accord.
+    pub(super) fn put_to_use(self: &Arc<Self>) {
+        if self.hooks.tick {
+            self.ticking.get_or_init(|| tick::begin(self));
+        }
     }
 
     /// A fresh instance, initialised.
