@@ -14,10 +14,12 @@
 pub mod wire;
 
 pub mod exchange;
+pub mod redis;
 
-pub mod bus;
 pub mod plugin;
 pub mod session;
+
+pub mod bus;
 
 pub mod client;
 pub mod demo;

@@ -8,13 +8,14 @@ use super::source::{self, Path};
 const FLOORS: &[(&str, usize)] = &[
     ("wire", 0),
     ("exchange", 1),
+    ("redis", 1),
     ("plugin", 2),
     ("session", 2),
-    ("bus", 2),
-    ("proxy", 3),
-    ("client", 3),
-    ("demo", 3),
-    ("settings", 4),
+    ("bus", 3),
+    ("proxy", 4),
+    ("client", 4),
+    ("demo", 4),
+    ("settings", 5),
 ];
 
 /// Lines of a file.

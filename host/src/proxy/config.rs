@@ -5,6 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 use ipnet::IpNet;
 
 use super::{Event, policy::Policy};
+use crate::redis::Redis;
 
 /// Settings of one proxy node.
 #[derive(Clone)]
@@ -25,6 +26,10 @@ pub struct Config {
     pub answer_timeout: Duration,
     /// How long a draining node waits for exchanges under way.
     pub grace_period: Duration,
+    /// The bus over which several nodes share the work; `None` is the memory of a single one.
+    pub redis: Option<Redis>,
+    /// Where an operator's programs ask for the node's health. Not for visitors.
+    pub admin: Option<SocketAddr>,
     /// Bounds on what peers may use.
     pub limits: Limits,
     /// What holds for some tunnels and paths; the first that fits counts.

@@ -39,6 +39,8 @@ pub(crate) fn config() -> Config {
         also_known_as: Vec::new(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
+        redis: None,
+        admin: None,
         answer_timeout: Duration::from_secs(30),
         grace_period: Duration::from_secs(30),
         limits: Limits::default(),

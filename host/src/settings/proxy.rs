@@ -135,6 +135,8 @@ fn combine(
         also_known_as: either(args.also_known_as, file.also_known_as).map(|url| url.0).collect(),
         trusted_proxies: either(args.trusted_proxy, file.trusted_proxies).map(|net| net.0).collect(),
         policies: Vec::new(),
+        redis: None,
+        admin: None,
         answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
         grace_period: grace_period.map_or(GRACE_PERIOD, |time| time.0),
         limits,

@@ -217,6 +217,8 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         also_known_as: Vec::new(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
+        redis: None,
+        admin: None,
         answer_timeout: Duration::from_secs(30),
         // An open page holds streams that never end by themselves.
         grace_period: Duration::from_millis(500),
