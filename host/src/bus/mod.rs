@@ -31,6 +31,20 @@ pub trait Bus: Forward {
     /// # Errors
     /// As many seats as allowed are taken.
     fn register(&self, name: TunnelName, seat: Arc<dyn Seat>) -> Result<Registration, TooManySeats>;
+
+    /// Whether exchanges can get to other nodes. Asked often, so that it has to be known without asking anybody.
+    fn standing(&self) -> Standing {
+        Standing::Connected
+    }
+}
+
+/// How a node stands to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Their tunnels can be reached, or there are no others.
+    Connected,
+    /// Only the node's own tunnels can be reached.
+    Away,
 }
 
 /// Frees a seat when dropped.
