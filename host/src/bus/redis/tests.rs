@@ -315,7 +315,7 @@ async fn a_lost_envelope_ends_what_is_under_way_and_is_counted() {
         }
     };
     assert_eq!(error.kind(), ErrorKind::TunnelGone);
-    assert!(pair.there.metrics().lost.get() > 0);
+    assert!(pair.there.core.metrics.lost.get() > 0);
     // The next exchange finds a new link.
     let answer = pair.here.forward(pair.request(stream(10))).await.unwrap();
     assert_eq!(collect(http(answer).body).await.0.len(), 10);
