@@ -183,7 +183,14 @@ async fn a_body_that_waits_to_be_asked_for_is_not_touched_before() {
         let (asks, looked) = (request.head.target.path() == "/asks", before.load(Ordering::SeqCst));
         async move {
             assert_eq!(looked, 0, "the head is here, and nobody has asked");
-            if asks { ok(Body::full(collect(request.body).await.0)) } else { ok(Body::full("not needed")) }
+            if !asks {
+                return ok(Body::full("not needed"));
+            }
+            request.context.interim.clone().expect("there is somebody to ask")(
+                StatusCode::CONTINUE,
+                HeaderMap::new(),
+            );
+            ok(Body::full(collect(request.body).await.0))
         }
     })
     .await;
