@@ -45,6 +45,7 @@ fn messages() -> Vec<(&'static str, Message)> {
     };
     let request = RequestStart {
         id: 1,
+        tunnel: None,
         exchange: 255,
         method: Method::POST,
         secure: true,

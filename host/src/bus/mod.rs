@@ -1,14 +1,17 @@
 //! Who holds which tunnel, and how an exchange gets there.
 //!
-//! Knows names and seats; must not know WebSocket frames, sessions' insides, or who called.
+//! Knows names, seats and other nodes; must not know WebSocket frames, what a seat is, or who called.
 
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod memory;
+pub mod redis;
+mod table;
 
 pub use memory::MemoryBus;
+pub use redis::RedisBus;
 
-use std::sync::Arc;
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use crate::{exchange::Forward, wire::TunnelName};
 
@@ -17,20 +20,72 @@ pub trait Seat: Forward {
     /// Exchanges open on it now.
     fn busy(&self) -> usize;
 
-    /// Whether it takes new exchanges; false once it drains or has ended.
-    fn open(&self) -> bool;
+    /// Whether it takes new exchanges.
+    fn state(&self) -> SeatState;
 }
+
+/// Whether a seat takes new exchanges; the larger the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SeatState {
+    /// It takes none.
+    Closed,
+    /// It will end soon: it takes one for want of another seat.
+    Leaving,
+    /// It takes them.
+    Open,
+}
+
+/// Whether a bus reaches other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It does, or there are none.
+    Connected,
+    /// Only seats of this node are reached.
+    Away,
+}
+
+impl SeatState {
+    /// Those in which a seat takes exchanges.
+    const TAKING: std::ops::RangeInclusive<Self> = Self::Leaving..=Self::Open;
+}
+
+/// Something that a bus does in its own time.
+pub type Doing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Carries exchanges to whoever holds the tunnel named in the request's context.
 ///
-/// As a [`Forward`] it gives each exchange to exactly one seat, the least busy first, and tries another when the
-/// request was provably never sent.
+/// As a [`Forward`] it gives each exchange to exactly one seat: one of this node before any other, and of several the
+/// least busy. It tries another when the request was provably never sent.
 pub trait Bus: Forward {
     /// Takes a seat for a name. The guard frees it; a late drop never removes a newer one.
     ///
     /// # Errors
     /// As many seats as allowed are taken.
     fn register(&self, name: TunnelName, seat: Arc<dyn Seat>) -> Result<Registration, TooManySeats>;
+
+    /// Waits until other nodes can find what was registered under this name, or until that would take too long.
+    fn announced<'a>(&'a self, name: &'a TunnelName) -> Doing<'a> {
+        let _ = name;
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Whether other nodes can be reached.
+    fn standing(&self) -> Standing {
+        Standing::Connected
+    }
+
+    /// This node will end: others look elsewhere first.
+    fn drain(&self) {}
+
+    /// Waits until no exchange of another node's visitor is under way here.
+    fn quiet(&self) -> Doing<'_> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Takes leave of the other nodes. What is still under way between them and this one is cut off.
+    fn leave(&self) -> Doing<'_> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Frees a seat when dropped.

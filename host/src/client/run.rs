@@ -153,7 +153,7 @@ impl Lane {
     /// One life of a session.
     async fn serve(&self, socket: Socket, registered: Registered) -> Life {
         let settings = session::Settings {
-            tunnel: registered.name.clone(),
+            tunnel: Some(registered.name.clone()),
             max_exchanges: usize::try_from(registered.max_exchanges).unwrap_or(usize::MAX).min(MAX_EXCHANGES),
             max_websocket_message: self.config.max_websocket_message,
             ping_after: self.config.ping_after,

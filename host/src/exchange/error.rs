@@ -30,6 +30,8 @@ pub enum ErrorKind {
     NoSuchTunnel,
     /// The name is known, but no session is up.
     Offline,
+    /// Only tunnels of this node can be reached, and this isn't one.
+    BusAway,
     /// The session ended while the exchange was under way.
     TunnelGone,
     /// No response head in time.
@@ -81,6 +83,7 @@ impl ErrorKind {
             Self::UnknownCoding => "unknown-transfer-coding",
             Self::NoSuchTunnel => "no-such-tunnel",
             Self::Offline => "tunnel-offline",
+            Self::BusAway => "bus-away",
             Self::TunnelGone => "tunnel-gone",
             Self::TimedOut => "timed-out",
             Self::OriginUnreachable => "origin-unreachable",
@@ -111,7 +114,11 @@ impl ErrorKind {
             | Self::RequestHeadTooLarge
             | Self::RequestTimedOut
             | Self::UnknownCoding => Blame::Visitor,
-            Self::PluginFailed | Self::PluginBusy | Self::TooManyExchanges | Self::Draining => Blame::Proxy,
+            Self::PluginFailed
+            | Self::PluginBusy
+            | Self::TooManyExchanges
+            | Self::Draining
+            | Self::BusAway => Blame::Proxy,
             Self::Offline | Self::TunnelGone | Self::PeerBrokeProtocol => Blame::Client,
             Self::TimedOut | Self::OriginUnreachable | Self::OriginFailed | Self::ResponseTooLarge { .. } => {
                 Blame::Origin

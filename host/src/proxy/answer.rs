@@ -103,9 +103,11 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::PluginFailed
         | ErrorKind::PeerBrokeProtocol
         | ErrorKind::ResponseTooLarge { .. } => StatusCode::BAD_GATEWAY,
-        ErrorKind::Offline | ErrorKind::TooManyExchanges | ErrorKind::PluginBusy | ErrorKind::Draining => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorKind::Offline
+        | ErrorKind::TooManyExchanges
+        | ErrorKind::PluginBusy
+        | ErrorKind::Draining
+        | ErrorKind::BusAway => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
     }
 }
@@ -118,6 +120,8 @@ fn retry_after(kind: ErrorKind) -> Option<Duration> {
         ErrorKind::TooManyExchanges | ErrorKind::PluginBusy | ErrorKind::Draining => {
             Some(Duration::from_secs(1))
         }
+        // Nodes look for Redis once a second, and claims are written again at once.
+        ErrorKind::BusAway => Some(Duration::from_secs(2)),
         _ => None,
     }
 }
@@ -130,6 +134,7 @@ fn title(kind: ErrorKind) -> &'static str {
         ErrorKind::RefusedByPlugin => "This request was refused",
         ErrorKind::NoSuchTunnel => "There is no such tunnel",
         ErrorKind::Offline => "The service is offline",
+        ErrorKind::BusAway => "The service can't be reached from here",
         ErrorKind::TunnelGone => "The connection to the service was lost",
         ErrorKind::TimedOut => "The service didn't answer in time",
         ErrorKind::OriginUnreachable => "The service isn't running",
@@ -188,6 +193,7 @@ fn hint(kind: ErrorKind) -> &'static str {
         }
         ErrorKind::TooManyExchanges | ErrorKind::PluginBusy => "Try again in a moment.",
         ErrorKind::Draining => "Try again in a moment.",
+        ErrorKind::BusAway => "Try again in a moment. If it lasts, tell the proxy's operator.",
     }
 }
 

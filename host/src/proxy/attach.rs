@@ -24,7 +24,7 @@ use tokio_tungstenite::{
 
 use super::{Event, Shared, answer, outgoing::Outgoing, upgrade};
 use crate::{
-    bus::Seat,
+    bus::{Seat, SeatState},
     exchange::{Body, ExchangeId, Forward, ForwardFuture, Request, hygiene},
     session::{self, Handle, State},
     wire::{
@@ -176,13 +176,13 @@ impl Attachment {
         let shared = &self.shared;
         let limits = &shared.config.limits;
         let settings = session::Settings {
-            tunnel: name.clone(),
+            tunnel: Some(name.clone()),
             max_exchanges: limits.max_exchanges.min(MAX_EXCHANGES),
             max_websocket_message: limits.max_websocket_message,
             ping_after: limits.ping_after,
         };
         let (handle, driver) = session::open(socket, settings);
-        // The seat is taken before the client hears that it has one. What visitors ask meanwhile waits behind
+        // The seat is taken, and other nodes know, before the client hears that it has one. What visitors ask meanwhile waits behind
         // the answer in the session's own queue.
         let seat = match shared.bus.register(name.clone(), Arc::new(SessionSeat(handle.clone()))) {
             Ok(seat) => seat,
@@ -193,6 +193,7 @@ impl Attachment {
                 return;
             }
         };
+        shared.bus.announced(&name).await;
         let public_url = shared.public_url_of(&name);
         let registered = self.registered(name.clone(), public_url.clone());
         let driver = driver.greet(Message::RegistrationResponse { id, outcome: Ok(registered) });
@@ -272,8 +273,12 @@ impl Seat for SessionSeat {
         self.0.busy()
     }
 
-    fn open(&self) -> bool {
-        self.0.state() == State::Open
+    fn state(&self) -> SeatState {
+        match self.0.state() {
+            State::Open => SeatState::Open,
+            State::Leaving => SeatState::Leaving,
+            State::Draining | State::Ended => SeatState::Closed,
+        }
     }
 }
 

@@ -5,9 +5,9 @@
 //! A node leaves in this order, so that nobody's exchange is cut short without need:
 //! 1. it isn't ready any more (`/healthz`), and takes no new connections;
 //! 2. clients are told to move (`drain`); idle visitors are let go;
-//! 3. exchanges under way have the grace period to end;
+//! 3. exchanges under way have the grace period to end, those of other nodes' visitors too;
 //! 4. what is left is cancelled (`kill`), sessions with it;
-//! 5. the end.
+//! 5. the node leaves the bus.
 
 mod answer;
 mod attach;
@@ -48,9 +48,9 @@ use self::{
     route::Names,
 };
 use crate::{
-    bus::{Bus, MemoryBus},
+    bus::{Bus, MemoryBus, RedisBus},
     exchange::ExchangeId,
-    wire::TunnelName,
+    wire::{NodeId, TunnelName},
 };
 
 /// How long clients may take to move once no exchange is open here.
@@ -67,8 +67,18 @@ pub async fn bind(config: Config) -> Result<Proxy, BindError> {
     let failed = |source| BindError { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let base = getrandom::u64().map_err(|error| failed(io::Error::other(error)))?;
-    let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(config.limits.max_sessions_per_name));
+    let random = || getrandom::u64().map_err(|error| failed(io::Error::other(error)));
+    let (base, node) = (random()?, NodeId(random()?));
+    let limits = &config.limits;
+    let bus: Arc<dyn Bus> = match &config.redis {
+        None => Arc::new(MemoryBus::new(limits.max_sessions_per_name)),
+        Some(redis) => {
+            let (seats, message) = (limits.max_sessions_per_name, limits.max_websocket_message);
+            let bus = RedisBus::start(redis.clone(), node, seats, message);
+            bus.connected().await;
+            Arc::new(bus)
+        }
+    };
     Ok(Proxy { listener, address, shared: Arc::new(Shared::new(config, address, base, bus)) })
 }
 
@@ -114,18 +124,21 @@ impl Proxy {
         report(Event::Listening { address, public_url: shared.names.public_url() });
 
         connection::accept(listener, &shared, &stop).await;
+        shared.bus.drain();
         shared.drain.cancel();
         report(Event::Draining { exchanges: shared.exchanges.load(Ordering::Relaxed) });
         shared.visitors.close();
         shared.sessions.close();
         let grace = shared.config.grace_period;
-        if tokio::time::timeout(grace, shared.visitors.wait()).await.is_ok() {
+        let under_way = async { tokio::join!(shared.visitors.wait(), shared.bus.quiet()) };
+        if tokio::time::timeout(grace, under_way).await.is_ok() {
             // Clients leave by themselves as soon as they have found another node, or know that there is none.
             let _ = tokio::time::timeout(MOVING.min(grace), shared.sessions.wait()).await;
         }
         shared.kill.cancel();
         shared.visitors.wait().await;
         let _ = tokio::time::timeout(LAST_WORDS, shared.sessions.wait()).await;
+        shared.bus.leave().await;
         report(Event::Stopped);
     }
 }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, Event, Limits, Shared, bind};
 use crate::{
-    bus::{Registration, Seat, contract},
+    bus::{Registration, Seat, SeatState, contract},
     exchange::{Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, Response},
     wire::TunnelName,
 };
@@ -90,8 +90,8 @@ where
         0
     }
 
-    fn open(&self) -> bool {
-        true
+    fn state(&self) -> SeatState {
+        SeatState::Open
     }
 }
 

@@ -21,6 +21,11 @@ impl Address {
         self.0.redis_settings().db()
     }
 
+    /// Whether it has a password.
+    pub fn has_password(&self) -> bool {
+        self.0.redis_settings().password().is_some()
+    }
+
     /// The same address with this password.
     #[must_use]
     pub fn with_password(self, password: &str) -> Self {
@@ -117,6 +122,7 @@ mod tests {
             (settings.username(), settings.password(), settings.db()),
             (Some("user"), Some("p@ss"), 2)
         );
+        assert!(address.has_password() && !"redis://user@host".parse::<Address>().unwrap().has_password());
         let other = address.clone().with_password("another");
         assert_eq!(other.info().redis_settings().password(), Some("another"));
         assert_ne!(address, other);

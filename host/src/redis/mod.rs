@@ -14,6 +14,8 @@ pub use inbox::{Inbox, Published};
 
 use std::time::Duration;
 
+use ::redis::{ErrorKind, ServerErrorKind};
+
 /// Longest wait for a connection, and for the answer to a short command: a visitor is waiting meanwhile, and has to hear
 /// in time that there won't be one.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,7 +41,13 @@ pub enum RedisError {
 
 impl RedisError {
     fn of(error: &::redis::RedisError) -> Self {
-        if error.is_io_error() { Self::Lost(error.to_string()) } else { Self::Refused(error.to_string()) }
+        // One that reads its data back in after a start refuses for a moment only.
+        let loading = error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading);
+        if error.is_io_error() || loading {
+            Self::Lost(error.to_string())
+        } else {
+            Self::Refused(error.to_string())
+        }
     }
 }
 

@@ -40,6 +40,14 @@ async fn a_refused_command_leaves_the_connection_in_place() {
     redis.ping().await.unwrap();
 }
 
+#[test]
+fn a_server_that_is_still_loading_its_data_does_not_refuse() {
+    let loading = ErrorKind::Server(ServerErrorKind::BusyLoading);
+    let error =
+        RedisError::of(&::redis::RedisError::from((loading, "Redis is loading the dataset in memory")));
+    assert!(matches!(error, RedisError::Lost(_)), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_server_that_is_away_is_an_error_that_says_so_and_hides_the_password() {
     // A port that was free a moment ago, with nobody listening.

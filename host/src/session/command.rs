@@ -44,6 +44,7 @@ pub(super) enum Signal {
     Continue(u64),
     GoAway(Duration),
     Disconnect,
+    Retire,
     Close,
 }
 
@@ -60,5 +61,7 @@ pub(super) enum Refused {
     Unsent(Box<RequestStart>),
     /// It was never sent: as many exchanges as allowed are open.
     Full(Box<RequestStart>),
+    /// It reached no session, or none that would take it; between nodes only.
+    NotTaken(Box<ForwardError>),
     Failed(Box<ForwardError>),
 }

@@ -1,28 +1,22 @@
-//! The one task of a session: owns the socket, feeds the multiplexer, and hands out what comes.
+//! The one task of a session: owns the transport, feeds the multiplexer, and hands out what comes.
 //!
 //! It is written as one poll function, so that many messages share one read, one write and one wake-up.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
     task::{Context, Poll},
     time::Instant,
 };
 
-use futures_util::{Sink, Stream};
 use http::StatusCode;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
     time::{Sleep, sleep_until},
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self, Message as Frame,
-        protocol::{CloseFrame, frame::coding::CloseCode},
-    },
 };
 
 use super::{
@@ -37,12 +31,13 @@ use super::{
     part::Part,
     serve::Serve,
     slot::Slot,
-    translate::error_of,
+    translate::{error_of, never_sent},
+    transport::{Arrival, Transport, send_last},
 };
 use crate::{
     exchange::{ErrorKind, Forward, ForwardError},
     wire::{
-        DecodeError, Decoded, Limits, MAX_HEADERS, Message,
+        Decoded, Limits, MAX_HEADERS, Message,
         message::{CancelCode, RequestStart, ResponseStart},
     },
 };
@@ -50,15 +45,12 @@ use crate::{
 /// Commands that may wait for the driver: some for each core that sends, so that it finds a batch when it comes.
 const WORK_QUEUE: usize = 256;
 
-/// For a last frame to a peer that may be stuck; enough on any live connection.
-const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
-
 /// Messages taken from one source before the others have their turn.
 const TURN: usize = 128;
 
-/// Owns a session's socket. Run it with [`run`](Self::run).
-pub struct Driver<S> {
-    socket: WebSocketStream<S>,
+/// Owns a session's transport. Run it with [`run`](Self::run).
+pub struct Driver<T> {
+    transport: T,
     mux: Mux<Option<Slot>>,
     work: mpsc::Receiver<Command>,
     signals: mpsc::Receiver<Signal>,
@@ -68,16 +60,14 @@ pub struct Driver<S> {
     limits: Limits,
     ended: watch::Sender<Option<Ended>>,
     unflushed: bool,
+    /// Messages given to the transport.
+    sent: u64,
     /// Ends with the last exchange.
     leaving: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    pub(super) fn new(
-        socket: WebSocketStream<S>,
-        settings: Settings,
-        forward: Option<Arc<dyn Forward>>,
-    ) -> (Handle, Self) {
+impl<T: Transport> Driver<T> {
+    pub(super) fn new(transport: T, settings: Settings, forward: Option<Arc<dyn Forward>>) -> (Handle, Self) {
         let side = if forward.is_some() { Side::Acceptor } else { Side::Opener };
         let now = tokio::time::Instant::now();
         let mux = Mux::new(side, settings.max_exchanges, settings.ping_after, now.into_std());
@@ -89,12 +79,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             signals,
             state: watch::Sender::new(State::Open),
             busy: AtomicUsize::new(0),
+            opened: AtomicU64::new(0),
             growth: Growth::new(),
             settings,
         });
         let (ended, watch_end) = watch::channel(None);
         let driver = Self {
-            socket,
+            transport,
             mux,
             work: work_queue,
             signals: signal_queue,
@@ -104,6 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             limits,
             ended,
             unflushed: false,
+            sent: 0,
             leaving: false,
         };
         (Handle::new(lines, watch_end), driver)
@@ -118,9 +110,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Ends the session before it began: sends a message and closes.
     pub async fn refuse(mut self, message: Message) {
-        let send = futures_util::SinkExt::send(&mut self.socket, Frame::Binary(message.encode()));
-        if tokio::time::timeout(FAREWELL, send).await.is_ok() {
-            let _ = self.say_goodbye(&Ended::Local).await;
+        if send_last(&mut self.transport, &message).await {
+            self.transport.close(&Ended::Local).await;
         }
     }
 
@@ -129,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
         self.lines.state.send_replace(State::Ended);
         self.end_exchanges();
-        let _ = self.say_goodbye(&ended).await;
+        self.transport.close(&ended).await;
         self.ended.send_replace(Some(ended.clone()));
         ended
     }
@@ -147,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             match self.poll_write(cx) {
                 Ok(wrote) => busy |= wrote,
-                Err(error) => return Poll::Ready(Ended::broken(&error)),
+                Err(ended) => return Poll::Ready(ended),
             }
             if let Err(ended) = self.poll_timer(cx) {
                 return Poll::Ready(ended);
@@ -179,13 +170,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 Signal::Continue(id) => self.mux.respond(interim(id, StatusCode::CONTINUE), false),
                 Signal::GoAway(grace) => {
-                    self.lines.state.send_replace(State::Draining);
+                    self.lines.state.send_replace(State::Leaving);
                     self.mux.announce(Message::GoAway { grace });
                 }
                 Signal::Disconnect => {
                     // The proxy closes after the last exchange: a request may be on its way here.
                     self.lines.state.send_replace(State::Draining);
                     self.mux.announce(Message::Disconnect);
+                }
+                Signal::Retire => {
+                    self.leaving = true;
+                    self.lines.state.send_replace(State::Draining);
                 }
                 Signal::Close => {
                     self.leaving = true;
@@ -210,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Open { start, websocket, shared, reply, interim } => {
-                if *self.lines.state.borrow() != State::Open {
+                if !self.lines.takes_exchanges() {
                     let _ = reply.send(Err(Refused::Unsent(start)));
                     return;
                 }
@@ -226,6 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     interim,
                     task: None,
                     websocket,
+                    sent_as: None,
                 };
                 // The id is given before the head is queued: an exchange given up by now is never sent.
                 if shared.opened(self.mux.next_id()) {
@@ -257,26 +253,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         for turn in 0..TURN {
-            let frame = match Pin::new(&mut self.socket).poll_next(cx) {
+            let arrival = match self.transport.poll_receive(cx) {
                 Poll::Pending => return Ok(turn > 0),
-                Poll::Ready(None) => return Err(Ended::ClosedByPeer),
-                Poll::Ready(Some(Err(error))) => return Err(Ended::broken(&error)),
-                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(arrival) => arrival?,
             };
             let now = tokio::time::Instant::now().into_std();
-            match frame {
-                Frame::Binary(bytes) => {
-                    match Message::decode(bytes, &self.limits).map_err(Ended::Undecodable)? {
-                        Decoded::Message(message) => self.receive(message, now)?,
-                        Decoded::Unknown { kind } => {
-                            tracing::debug!(kind, "skipped a message of a kind this version doesn't know");
-                            self.mux.heard(now);
-                        }
-                    }
+            let Arrival::Message(bytes) = arrival else {
+                self.mux.heard(now);
+                continue;
+            };
+            match Message::decode(bytes, &self.limits).map_err(Ended::Undecodable)? {
+                Decoded::Message(message) => self.receive(message, now)?,
+                Decoded::Unknown { kind } => {
+                    tracing::debug!(kind, "skipped a message of a kind this version doesn't know");
+                    self.mux.heard(now);
                 }
-                Frame::Close(_) => return Err(Ended::ClosedByPeer),
-                Frame::Text(_) => return Err(Ended::Undecodable(DecodeError::NotAMap)),
-                Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => self.mux.heard(now),
             }
         }
         Ok(true)
@@ -293,11 +284,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             Received::Response(id, start) => self.deliver_head(id, start),
             Received::Part(id, part) => self.deliver(id, part),
-            Received::Cancelled(slot, code, detail) => {
-                if let Some(slot) = slot {
-                    slot.end(|| error_of(code, &detail));
-                }
-            }
+            Received::Cancelled(slot, code, detail) => match slot {
+                Some(slot) if never_sent(code) => slot.not_taken(|| error_of(code, &detail)),
+                Some(slot) => slot.end(|| error_of(code, &detail)),
+                None => {}
+            },
             Received::GoAway(grace) => {
                 tracing::debug!(?grace, "the proxy drains");
                 self.lines.state.send_replace(State::Draining);
@@ -317,7 +308,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let shared = Arc::clone(guard.shared());
         let (inbox, parts) = if start.end && !websocket { (None, None) } else { both(inbox::channel()) };
         let task = serve.start(start, websocket, parts, guard);
-        let slot = Slot { shared, inbox, reply: None, interim: None, task: Some(task), websocket };
+        let slot =
+            Slot { shared, inbox, reply: None, interim: None, task: Some(task), websocket, sent_as: None };
         self.mux.accept(id, Some(slot));
     }
 
@@ -371,10 +363,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, tungstenite::Error> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let mut busy = false;
         while self.mux.has_output() {
-            match Pin::new(&mut self.socket).poll_ready(cx)? {
+            match self.transport.poll_ready(cx)? {
                 Poll::Pending => return Ok(busy),
                 Poll::Ready(()) => {}
             }
@@ -384,15 +376,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             {
                 slot.shared.sent(sent.cost);
             }
-            Pin::new(&mut self.socket).start_send(Frame::Binary(message.encode()))?;
+            self.note_head(&message);
+            self.transport.put(&message)?;
+            self.sent += 1;
             self.unflushed = true;
             busy = true;
         }
-        if self.unflushed && Pin::new(&mut self.socket).poll_flush(cx)?.is_ready() {
+        if self.unflushed
+            && let Poll::Ready(flushed) = self.transport.poll_flush(cx)
+        {
+            flushed?;
             self.unflushed = false;
             busy = true;
         }
         Ok(busy)
+    }
+
+    /// Between nodes it matters how far a request's head came.
+    fn note_head(&mut self, message: &Message) {
+        if self.lines.settings.between_nodes()
+            && let Message::HttpRequest(start) | Message::WsRequest(start) = message
+            && let Some(Some(slot)) = self.mux.get(start.id)
+        {
+            slot.sent_as = Some(self.sent);
+        }
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
@@ -415,8 +422,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn end_exchanges(&mut self) {
+        let gone = || ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session ended");
+        let never_arrived = u64::try_from(self.transport.never_arrived()).unwrap_or(0);
+        let arrived = self.sent.saturating_sub(never_arrived);
         for slot in self.mux.close().flatten() {
-            slot.end(|| ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session ended"));
+            let on_the_way = slot.sent_as.is_some_and(|number| number < arrived);
+            if self.lines.settings.between_nodes() && !on_the_way {
+                slot.not_taken(gone);
+            } else {
+                slot.end(gone);
+            }
         }
         self.work.close();
         while let Ok(command) = self.work.try_recv() {
@@ -424,21 +439,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 let _ = reply.send(Err(Refused::Unsent(start)));
             }
         }
-    }
-
-    /// Closes the WebSocket with a code that says why, without waiting for a peer that doesn't answer.
-    async fn say_goodbye(&mut self, ended: &Ended) -> Result<(), tungstenite::Error> {
-        let (code, reason) = match ended {
-            Ended::Broken(_) | Ended::Silent(_) | Ended::Dropped => return Ok(()),
-            Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
-            Ended::TooLarge => (CloseCode::Size, ended.to_string()),
-            Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
-            Ended::Violation(violation) => (CloseCode::Protocol, violation.to_string()),
-        };
-        let frame = CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() };
-        let close = self.socket.close(Some(frame));
-        let _ = tokio::time::timeout(FAREWELL, close).await;
-        Ok(())
     }
 }
 

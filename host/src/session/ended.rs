@@ -14,6 +14,9 @@ pub enum Ended {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// Messages of the peer got lost on the way.
+    #[error("{0} messages of the other side were lost on the way")]
+    Lost(u64),
     /// Nothing was heard from the peer for too long.
     #[error("nothing was heard from the other side for {0:?}")]
     Silent(std::time::Duration),

@@ -138,6 +138,7 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn opener(lines: &Arc<Lines>) -> Arc<Self> {
         lines.busy.fetch_add(1, Ordering::Relaxed);
+        lines.opened.fetch_add(1, Ordering::Relaxed);
         Self::new(lines, 0, true)
     }
 

@@ -45,6 +45,11 @@ impl Handle {
         self.lines.busy.load(Ordering::Relaxed)
     }
 
+    /// Exchanges that were opened here, since the session began.
+    pub fn opened(&self) -> u64 {
+        self.lines.opened.load(Ordering::Relaxed)
+    }
+
     /// What the session is doing.
     pub fn state(&self) -> State {
         *self.lines.state.borrow()
@@ -54,7 +59,7 @@ impl Handle {
     pub async fn draining(&self) {
         let mut state = self.lines.state.subscribe();
         // The sender is in `lines`, which this handle holds.
-        let _ = state.wait_for(|state| *state != State::Open).await;
+        let _ = state.wait_for(|state| matches!(state, State::Draining | State::Ended)).await;
     }
 
     /// Waits for the session's end.
@@ -66,7 +71,8 @@ impl Handle {
         }
     }
 
-    /// Tells the client to open a replacement; from then on no exchange is opened here. For the proxy's side.
+    /// Tells the client to open a replacement. Until it takes its leave, exchanges still find an answer here. For the
+    /// proxy's side.
     pub fn go_away(&self, grace: Duration) {
         self.lines.signal(Signal::GoAway(grace));
     }
@@ -76,13 +82,19 @@ impl Handle {
         self.lines.signal(Signal::Disconnect);
     }
 
+    /// Ends the session with the last exchange under way; those that come later are handed back. For the side that opens
+    /// exchanges.
+    pub fn retire(&self) {
+        self.lines.signal(Signal::Retire);
+    }
+
     /// Ends the session now, whatever is under way.
     pub fn close(&self) {
         self.lines.signal(Signal::Close);
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, ForwardError> {
-        if self.state() != State::Open {
+        if !self.lines.takes_exchanges() {
             return Err(
                 ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session is ending").unsent(request)
             );
@@ -97,7 +109,9 @@ impl Handle {
         let Request { head, body, mut context } = request;
         let kind = head.kind;
         let out = PartSender::new(Arc::clone(guard.shared()), &self.lines);
-        let mut upload = Upload { pieces: Pieces::new(body), out, wanted: None };
+        let between_nodes = self.lines.settings.between_nodes();
+        let pieces = if between_nodes { Pieces::keeping(body) } else { Pieces::new(body) };
+        let mut upload = Upload { pieces, out, wanted: None };
         let (first, end) = if hygiene::expects_continue(&head.headers) && !upload.pieces.is_ended() {
             // Touching the body would make the server ask the visitor for it.
             let wanted = Arc::new(Notify::new());
@@ -107,7 +121,8 @@ impl Handle {
         } else {
             upload.pieces.first().await?
         };
-        let start = Box::new(start_of(head, &context, first, end));
+        let start = Box::new(start_of(head, &context, first, end, between_nodes));
+        let kept = between_nodes.then(|| start.clone());
         let (reply, answer) = oneshot::channel();
         let open = Command::Open {
             start,
@@ -122,6 +137,7 @@ impl Handle {
             Err(_) => unreachable!("that is what was sent"),
             Ok(()) => match upload.while_waiting(answer, end).await? {
                 Ok(head) => {
+                    upload.pieces.forget();
                     if !end && upload.goes_on() {
                         guard.keep(tokio::spawn(report_failure(upload, Arc::downgrade(&guard))));
                     }
@@ -130,14 +146,21 @@ impl Handle {
                 Err(refused) => refused,
             },
         };
-        // Its body was not touched, beside the first piece: another session may have it.
+        // Of its body no more was touched than was kept: another session may have it.
         let (error, start) = match refused {
             Refused::Failed(error) => return Err(*error),
             Refused::Unsent(start) => (session_ended(), start),
             Refused::Full(start) => (self.full(), start),
+            Refused::NotTaken(error) => match kept {
+                Some(start) => (*error, start),
+                None => return Err(*error),
+            },
         };
         let (head, first) = head_of(*start, kind);
-        Err(error.unsent(Request { head, body: upload.pieces.restore(first), context }))
+        Err(match upload.pieces.restore(first) {
+            Some(body) => error.unsent(Request { head, body, context }),
+            None => error,
+        })
     }
 
     fn full(&self) -> ForwardError {

@@ -1,6 +1,6 @@
 //! The ways to a session's driver, and what everybody may know of the session.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use tokio::sync::{mpsc, watch};
 
@@ -15,6 +15,9 @@ use super::{
 pub enum State {
     /// It takes new exchanges.
     Open,
+    /// At the opener: the peer was told to go elsewhere, and hasn't taken its leave. New exchanges still find an answer
+    /// here, for want of another session.
+    Leaving,
     /// It takes no new ones; those under way may end.
     Draining,
     /// It is over.
@@ -28,11 +31,18 @@ pub(super) struct Lines {
     pub(super) signals: mpsc::Sender<Signal>,
     pub(super) state: watch::Sender<State>,
     pub(super) busy: AtomicUsize,
+    /// Exchanges that began, since the session did.
+    pub(super) opened: AtomicU64,
     pub(super) growth: Growth,
     pub(super) settings: Settings,
 }
 
 impl Lines {
+    /// Whether new exchanges may be opened.
+    pub(super) fn takes_exchanges(&self) -> bool {
+        matches!(*self.state.borrow(), State::Open | State::Leaving)
+    }
+
     /// Leaves word for the driver, from wherever it is.
     pub(super) fn signal(&self, signal: Signal) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.signals.try_send(signal) {

@@ -1,15 +1,17 @@
-//! A live session: one registered WebSocket between a proxy and a client, and the exchanges that share it.
+//! A live session: two peers and the exchanges that share the way between them. The peers are a proxy and a client, over one
+//! registered WebSocket, or two nodes, over their bus.
 //!
 //! ```text
-//!   Handle ──work──▶ ┌────────┐ ──messages──▶ ┌────────┐
-//!   bodies ─signals▶ │ Driver │               │ socket │
-//!   inboxes ◀─parts─ │  Mux   │ ◀──messages── └────────┘
+//!   Handle ──work──▶ ┌────────┐ ──messages──▶ ┌───────────┐
+//!   bodies ─signals▶ │ Driver │               │ Transport │
+//!   inboxes ◀─parts─ │  Mux   │ ◀──messages── └───────────┘
 //!                    └────────┘
 //! ```
 //!
 //! Three named things: the [`Mux`](mux::Mux) is pure (who may send what, and when; time is passed in), one
-//! [`Driver`] task owns the socket, and cloneable handles talk to it. The proxy's side opens
-//! exchanges ([`Handle`], a [`Forward`]), the client's side answers them by the `Forward` that it was given.
+//! [`Driver`] task owns the [`Transport`], and cloneable handles talk to it. One side opens exchanges ([`Handle`], a
+//! [`Forward`]): the proxy, or the node that has the visitor. The other answers them by the `Forward` that it was given: the
+//! client, or the node that has the tunnel.
 //! Must not know who called or who answers.
 
 mod command;
@@ -28,24 +30,24 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod translate;
+pub mod transport;
 
 pub use driver::Driver;
 pub use ended::Ended;
 pub use handle::Handle;
 pub use lines::State;
+pub use transport::{Arrival, Transport};
 
 use std::{sync::Arc, time::Duration};
-
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
 
 use crate::{exchange::Forward, wire::TunnelName};
 
 /// Bounds and times of one session.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The name that the session was registered for.
-    pub tunnel: TunnelName,
+    /// The tunnel whose exchanges pass here. `None` between two nodes: there every request says which, and one that was
+    /// provably never sent further comes back whole.
+    pub tunnel: Option<TunnelName>,
     /// Exchanges open at once.
     pub max_exchanges: usize,
     /// Bytes of one WebSocket message.
@@ -54,24 +56,25 @@ pub struct Settings {
     pub ping_after: Duration,
 }
 
+impl Settings {
+    /// Whether the peers are two nodes.
+    fn between_nodes(&self) -> bool {
+        self.tunnel.is_none()
+    }
+}
+
 /// Starts the side that opens exchanges. The driver has to be run; the handle may be cloned.
-pub fn open<S>(socket: WebSocketStream<S>, settings: Settings) -> (Handle, Driver<S>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    Driver::new(socket, settings, None)
+pub fn open<T: Transport>(transport: T, settings: Settings) -> (Handle, Driver<T>) {
+    Driver::new(transport, settings, None)
 }
 
 /// Starts the side that answers exchanges by `forward`. The driver has to be run.
-pub fn serve<S>(
-    socket: WebSocketStream<S>,
+pub fn serve<T: Transport>(
+    transport: T,
     settings: Settings,
     forward: Arc<dyn Forward>,
-) -> (Handle, Driver<S>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    Driver::new(socket, settings, Some(forward))
+) -> (Handle, Driver<T>) {
+    Driver::new(transport, settings, Some(forward))
 }
 
 /// Bytes of a session that may wait in the kernel without having been sent. More would only stand in front of the

@@ -83,10 +83,15 @@ fn gone() -> ForwardError {
     ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session ended")
 }
 
+/// Bytes of a body that are kept for another session. Before a node knows that it can't place an exchange it reads no more
+/// than one part, and that lets the other side send a window and its growth; this has room for all of it.
+const KEPT: usize = 4 * MAX_PART;
+
 /// A body cut into pieces of at most [`MAX_PART`] bytes.
 pub(super) struct Pieces {
     body: Body,
     left: Bytes,
+    kept: Kept,
     /// They go with the last part.
     trailers: Option<Box<HeaderMap>>,
     /// Nothing more comes from the body.
@@ -98,7 +103,17 @@ pub(super) struct Pieces {
 impl Pieces {
     pub(super) fn new(body: Body) -> Self {
         let ended = body.is_end_stream();
-        Self { body, left: Bytes::new(), trailers: None, ended, sent: false }
+        Self { body, left: Bytes::new(), kept: Kept::Nothing, trailers: None, ended, sent: false }
+    }
+
+    /// The same; what is sent of it can be put back, up to [`KEPT`] bytes.
+    pub(super) fn keeping(body: Body) -> Self {
+        Self { kept: Kept::Sent { pieces: Vec::new(), bytes: 0, trailers: None }, ..Self::new(body) }
+    }
+
+    /// Nobody will want back what was sent.
+    pub(super) fn forget(&mut self) {
+        self.kept = Kept::TooMuch;
     }
 
     /// What is here without waiting: the first piece, and whether it is the whole body.
@@ -129,10 +144,19 @@ impl Pieces {
         self.sent
     }
 
-    /// Puts a first piece back and gives the body as it was.
-    pub(super) fn restore(self, first: Bytes) -> Body {
-        let rest = self.trailers.map_or(self.body, |trailers| Body::trailers(*trailers));
-        Body::prefixed(first, Body::prefixed(self.left, rest))
+    /// Puts a first piece back, and whatever was sent after it, and gives the body as it was; `None` if more was sent
+    /// than was kept.
+    pub(super) fn restore(self, first: Bytes) -> Option<Body> {
+        let (sent, sent_trailers) = match self.kept {
+            Kept::Nothing => (Vec::new(), None),
+            Kept::Sent { pieces, trailers, .. } => (pieces, trailers),
+            Kept::TooMuch => return None,
+        };
+        let trailers = self.trailers.or(sent_trailers);
+        let rest = trailers.map_or(self.body, |trailers| Body::trailers(*trailers));
+        let rest = Body::prefixed(self.left, rest);
+        let rest = sent.into_iter().rev().fold(rest, |rest, piece| Body::prefixed(piece, rest));
+        Some(Body::prefixed(first, rest))
     }
 
     /// Sends everything. May be given up and taken up again.
@@ -149,6 +173,7 @@ impl Pieces {
             let (data, end) = self.cut();
             if !data.is_empty() || end {
                 let trailers = if end { self.trailers.take() } else { None };
+                self.kept.keep(&data, trailers.as_ref());
                 out.send(Part::Body { data, end, trailers })?;
                 self.sent = end;
             }
@@ -183,6 +208,32 @@ impl Pieces {
     fn cut(&mut self) -> (Bytes, bool) {
         let data = self.left.split_to(self.left.len().min(MAX_PART));
         (data, self.ended && self.left.is_empty())
+    }
+}
+
+/// What was sent of a body after its first piece.
+enum Kept {
+    /// It isn't kept, because a session that takes the head takes the exchange.
+    Nothing,
+    Sent {
+        pieces: Vec<Bytes>,
+        bytes: usize,
+        trailers: Option<Box<HeaderMap>>,
+    },
+    /// More was sent than is kept.
+    TooMuch,
+}
+
+impl Kept {
+    fn keep(&mut self, data: &Bytes, end: Option<&Box<HeaderMap>>) {
+        let Self::Sent { pieces, bytes, trailers } = self else { return };
+        *bytes += data.len();
+        if *bytes > KEPT {
+            *self = Self::TooMuch;
+            return;
+        }
+        pieces.push(data.clone());
+        *trailers = end.cloned();
     }
 }
 
@@ -276,12 +327,14 @@ mod tests {
         let mut pieces = Pieces::new(Body::trailers(trailers.clone()));
         let (first, end) = pieces.first().await.unwrap();
         assert!(first.is_empty() && !end, "trailers are still to come");
-        assert_eq!(pieces.restore(first).collect().await.unwrap().trailers(), Some(&trailers));
+        let restored = pieces.restore(first).unwrap().collect().await.unwrap();
+        assert_eq!(restored.trailers(), Some(&trailers));
 
         let long = vec![7; MAX_PART + 1];
         let mut pieces = Pieces::new(Body::full(long.clone()));
         let (first, end) = pieces.first().await.unwrap();
         assert_eq!((first.len(), end), (MAX_PART, false));
-        assert_eq!(pieces.restore(first).collect().await.unwrap().to_bytes(), long);
+        let restored = pieces.restore(first).unwrap().collect().await.unwrap();
+        assert_eq!(restored.to_bytes(), long);
     }
 }

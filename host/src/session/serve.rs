@@ -13,7 +13,7 @@ use super::{
     inbox::{Inbound, InboundBody, Inbox},
     lines::Lines,
     outbox::{PartSender, Pieces},
-    translate::{cancel_of, context_of, head_of},
+    translate::{cancel_between_nodes, cancel_of, context_of, head_of},
 };
 use crate::{
     exchange::{
@@ -62,7 +62,13 @@ impl Exchange {
         parts: Option<mpsc::Receiver<Inbound>>,
         forward: Arc<dyn Forward>,
     ) {
-        let mut context = context_of(&start, self.lines.settings.tunnel.clone());
+        let settings = &self.lines.settings;
+        let Some(tunnel) = settings.tunnel.clone().or_else(|| start.tunnel.clone()) else {
+            let nameless =
+                ForwardError::new(ErrorKind::PeerBrokeProtocol, "the request doesn't say for which tunnel");
+            return self.cancel(nameless).await;
+        };
+        let mut context = context_of(&start, tunnel);
         context.interim = Some(self.interim());
         let kind = if self.websocket { RequestKind::WebSocket } else { RequestKind::Http };
         let (head, first) = head_of(start, kind);
@@ -127,8 +133,10 @@ impl Exchange {
 
     async fn cancel(&self, error: ForwardError) {
         tracing::debug!(%error, cause = error.cause().map(tracing::field::display), "an exchange failed");
-        let (code, detail) = cancel_of(&error);
-        drop(error);
+        let (code, detail) = match self.lines.settings.between_nodes() {
+            true => cancel_between_nodes(error),
+            false => cancel_of(&error),
+        };
         let _ = self.lines.work.send(Command::Cancel { id: self.id, code, detail }).await;
         self.guard.finish();
     }

@@ -30,7 +30,7 @@ use crate::{
 
 fn settings() -> Settings {
     Settings {
-        tunnel: name(),
+        tunnel: Some(name()),
         max_exchanges: 8,
         max_websocket_message: 1 << 20,
         ping_after: Duration::from_secs(10),

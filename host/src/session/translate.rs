@@ -14,9 +14,16 @@ use crate::{
 const MAX_DETAIL: usize = 500;
 
 /// A request's head as it travels. The driver fills in the id.
-pub(super) fn start_of(head: RequestHead, context: &Context, body: Bytes, end: bool) -> RequestStart {
+pub(super) fn start_of(
+    head: RequestHead,
+    context: &Context,
+    body: Bytes,
+    end: bool,
+    between_nodes: bool,
+) -> RequestStart {
     RequestStart {
         id: 0,
+        tunnel: between_nodes.then(|| context.tunnel.clone()),
         exchange: context.exchange.0,
         method: head.method,
         secure: head.scheme == Scheme::Https,
@@ -43,11 +50,26 @@ pub(super) fn head_of(start: RequestStart, kind: RequestKind) -> (RequestHead, B
     (head, start.body)
 }
 
-/// What the client knows of an exchange.
+/// What the answering side knows of an exchange.
 pub(super) fn context_of(start: &RequestStart, tunnel: TunnelName) -> Context {
     let visitor = start.visitor.as_deref().and_then(|address| address.parse().ok());
     let notes = start.notes.clone();
     Context { exchange: ExchangeId(start.exchange), tunnel, visitor, notes, interim: None }
+}
+
+/// The code and the sentence by which a failure travels between nodes.
+pub(super) fn cancel_between_nodes(mut error: ForwardError) -> (CancelCode, String) {
+    match (error.take_unsent().is_some(), error.kind()) {
+        (true, ErrorKind::TooManyExchanges) => (CancelCode::Full, cut(error.detail()).to_owned()),
+        (true, _) => (CancelCode::NotHere, String::new()),
+        (false, ErrorKind::TunnelGone) => (CancelCode::SessionGone, cut(error.detail()).to_owned()),
+        (false, _) => cancel_of(&error),
+    }
+}
+
+/// Whether an exchange that is cut off with this code was never sent to a client.
+pub(super) fn never_sent(code: CancelCode) -> bool {
+    matches!(code, CancelCode::NotHere | CancelCode::Full)
 }
 
 /// The code and the sentence by which a failure travels.
@@ -95,6 +117,11 @@ pub(super) fn error_of(code: CancelCode, detail: &str) -> ForwardError {
         CancelCode::PluginFailed => (ErrorKind::PluginFailed, "a plugin at the client failed"),
         CancelCode::PluginBusy => (ErrorKind::PluginBusy, "a plugin at the client has too much to do"),
         CancelCode::Failed => (ErrorKind::OriginFailed, "the client failed to answer"),
+        CancelCode::NotHere => {
+            (ErrorKind::TunnelGone, "no session of the tunnel is at the node that was asked")
+        }
+        CancelCode::Full => (ErrorKind::TooManyExchanges, "the tunnel has too many exchanges open"),
+        CancelCode::SessionGone => (ErrorKind::TunnelGone, "the tunnel's session ended"),
     };
     let detail = cut(detail);
     if detail.is_empty() {

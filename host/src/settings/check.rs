@@ -33,12 +33,19 @@ pub(super) async fn proxy(
     explain: Option<&Uri>,
     reporter: &Reporter,
 ) -> Result<String, SettingsError> {
+    // Before anything gives up, so that it is told with the other mistakes.
+    if let Some(bus) = &settings.bus {
+        mistakes.take(bus.check().await);
+    }
     let prepared = serve::prepare(settings, &mut mistakes, reporter).await?;
     let (settings, loaded) = (&prepared.settings, prepared.plugins);
     let mut out = warnings(&mut mistakes);
     let file =
         settings.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
     let _ = writeln!(out, "{file} is good: {}, {}", many(loaded, "plugin"), policies(settings.plans.len()));
+    if let Some(bus) = &settings.bus {
+        let _ = writeln!(out, "  bus  {}, which answers", bus.redis.address());
+    }
     for (n, plan) in settings.plans.iter().enumerate() {
         let _ = writeln!(out, "  policy {}  {}  {}", n + 1, scope(plan), way(plan));
     }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{
     author::PluginCommand,
+    bus::{BusFlag, BusParser},
     plugins::PluginFlags,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
@@ -157,6 +158,18 @@ pub struct ProxyArgs {
     /// Believe X-Forwarded-For and -Proto of these peers, web servers in front; may be given again
     #[arg(long, value_name = "CIDR", help_heading = "Address")]
     pub trusted_proxy: Vec<Network>,
+
+    /// What several proxies share the work over: redis://HOST:PORT/DATABASE, or rediss:// for TLS; a password stands
+    /// better in the settings file [default: memory, for a proxy that is alone]
+    #[arg(
+        long,
+        value_name = "memory|URL",
+        env = "TUNNEL_BUS",
+        hide_env_values = true,
+        help_heading = "Nodes",
+        value_parser = BusParser
+    )]
+    pub bus: Option<BusFlag>,
 
     /// Bytes of each request's body and each response's body [default: 500kB]
     #[arg(long, value_name = "SIZE|unlimited", help_heading = "Limits")]
@@ -358,11 +371,19 @@ mod tests {
     }
 
     #[test]
-    fn proxy_and_key_are_taken_from_the_environment() {
+    fn proxy_key_and_bus_are_taken_from_the_environment() {
         let command = Cli::command();
         let variable =
             |id| command.get_arguments().find(|arg| arg.get_id() == id).unwrap().get_env().unwrap();
         assert_eq!(variable("proxy"), "TUNNEL_PROXY");
         assert_eq!(variable("key"), "TUNNEL_KEY");
+        let bus = command
+            .find_subcommand("proxy")
+            .unwrap()
+            .get_arguments()
+            .find(|arg| arg.get_id() == "bus")
+            .unwrap();
+        assert_eq!(bus.get_env().unwrap(), "TUNNEL_BUS");
+        assert!(bus.is_hide_env_values_set(), "there may be a password in it");
     }
 }

@@ -13,9 +13,11 @@ use std::{
 use serde::Deserialize;
 
 use super::{
+    bus::Bus,
     cli::LogFormat,
-    plugins::{PluginTable, SecretSource},
+    plugins::PluginTable,
     policy::PolicyTable,
+    secret::SecretSource,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target, Written},
 };
@@ -107,6 +109,10 @@ pub struct ProxyFile {
     pub also_known_as: Option<Vec<Written<PublicUrl>>>,
     /// As `--trusted-proxy`.
     pub trusted_proxies: Option<Vec<Written<Network>>>,
+    /// As `--bus`.
+    pub bus: Option<Written<Bus>>,
+    /// Where the password of the bus is.
+    pub bus_password: Option<SecretSource>,
     /// As `--answer-timeout`.
     pub answer_timeout: Option<Written<Wait>>,
     /// As `--grace-period`.

@@ -5,6 +5,7 @@
 //! for, and [`report`] turns what the roles tell into lines on stdout. Must not know how a role does its work.
 
 pub mod author;
+pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod document;
@@ -14,6 +15,7 @@ pub mod policy;
 pub mod proxy;
 pub mod report;
 pub mod run;
+pub mod secret;
 pub mod units;
 pub mod values;
 

@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     Output, SettingsError,
+    bus::{InFile, RedisBus},
     cli::ProxyArgs,
     document::{self, Lines, Mistakes},
     file::{self, LimitsTable, ProxyFile},
@@ -33,7 +34,9 @@ pub struct ProxySettings {
     /// What to write, and how.
     pub output: Output,
     /// What an operator may have overlooked.
-    pub advice: Option<String>,
+    pub advice: Vec<String>,
+    /// The Redis that is the bus, if one is.
+    pub bus: Option<RedisBus>,
     /// Policies, whose plugins are still to be loaded.
     pub plans: Vec<Plan>,
     /// Plugins and applications to load.
@@ -76,7 +79,7 @@ impl ProxySettings {
         text: Option<(&Path, &str)>,
         mistakes: &mut Mistakes,
     ) -> Result<Self, SettingsError> {
-        let (file, lines): (ProxyFile, Lines) =
+        let (mut file, lines): (ProxyFile, Lines) =
             text.map(|(path, text)| document::parse(path, text, mistakes)).unwrap_or_default();
         let mut sources = Sources::default();
         if let Some((path, text)) = text {
@@ -98,16 +101,28 @@ impl ProxySettings {
             file.plugin_cache.as_ref().map(|cache| lines.resolve("plugin_cache", cache)).transpose();
         let plugin_cache = args.plugin_cache.clone().or(mistakes.take(plugin_cache).flatten());
         let fixed = text.map(|(_, text)| document::without(text, RELOADABLE)).unwrap_or_default();
-        let (config, output, advice) = combine(args.clone(), file, &lines, mistakes);
+        let mut advice = Vec::new();
+        let bus = InFile { bus: file.bus.take(), password: file.bus_password.as_ref(), lines: &lines };
+        let bus = bus.choose(args.bus.clone(), &mut sources, mistakes, &mut advice);
+        let (mut config, output) = combine(args.clone(), file, &lines, mistakes, &mut advice);
+        config.redis = bus.as_ref().map(|bus| bus.redis.clone());
         let file = text.map(|(path, _)| path.to_owned());
-        Ok(Self { config, output, advice, plans, wanted, plugin_cache, file, sources, fixed })
+        Ok(Self { config, output, advice, bus, plans, wanted, plugin_cache, file, sources, fixed })
     }
 
     /// Keys whose values would have to be other than those of a proxy that runs.
     pub fn differs_from(&self, running: &Self) -> Vec<String> {
         let keys: BTreeSet<&String> = self.fixed.keys().chain(running.fixed.keys()).collect();
         let differs = keys.into_iter().filter(|key| self.fixed.get(*key) != running.fixed.get(*key));
-        differs.cloned().collect()
+        let mut differs: Vec<String> = differs.cloned().collect();
+        // The same place may hold another password now.
+        let address = |settings: &Self| settings.config.redis.as_ref().map(|redis| redis.address().clone());
+        if !differs.iter().any(|key| key == "bus" || key == "bus_password")
+            && address(self) != address(running)
+        {
+            differs.push("bus_password".to_owned());
+        }
+        differs
     }
 }
 
@@ -116,11 +131,12 @@ fn combine(
     file: ProxyFile,
     lines: &Lines,
     mistakes: &mut Mistakes,
-) -> (Config, Output, Option<String>) {
+    advice: &mut Vec<String>,
+) -> (Config, Output) {
     let listen = args.listen.or(value(file.listen)).unwrap_or_default();
     let public_url = args.public_url.or(value(file.public_url)).map(|url| url.0);
     let domain = args.domain.or(value(file.domain));
-    let advice = advice(listen, public_url.is_some() || domain.is_some());
+    advice.extend(misleading(listen, public_url.is_some() || domain.is_some()));
     let answer_timeout = args.answer_timeout.or(value(file.answer_timeout));
     let grace_period = args.grace_period.or(value(file.grace_period));
     let mut limits = limits(file.limits, lines, mistakes);
@@ -142,7 +158,7 @@ fn combine(
         limits,
         report: Arc::new(|_| {}),
     };
-    (config, Output::new(&args.output, file.log_format), advice)
+    (config, Output::new(&args.output, file.log_format))
 }
 
 fn limits(table: LimitsTable, lines: &Lines, mistakes: &mut Mistakes) -> Limits {
@@ -192,7 +208,7 @@ fn either<T>(flags: Vec<T>, file: Option<Vec<Written<T>>>) -> impl Iterator<Item
 }
 
 /// Listening for everyone under a domain that leads every visitor to his own machine helps nobody.
-fn advice(Listen(listen): Listen, has_name: bool) -> Option<String> {
+fn misleading(Listen(listen): Listen, has_name: bool) -> Option<String> {
     let Domain(domain) = Domain::default();
     (!listen.ip().is_loopback() && !has_name).then(|| {
         format!(
@@ -243,7 +259,8 @@ mod tests {
         assert!(config.limits.rate.is_some());
         assert_eq!(config.answer_timeout, Duration::from_secs(30));
         assert_eq!(output.format, LogFormat::Text);
-        assert_eq!(advice, None);
+        assert_eq!(advice, [""; 0]);
+        assert!(config.redis.is_none());
     }
 
     #[test]
@@ -284,10 +301,26 @@ mod tests {
 
     #[test]
     fn listening_for_everyone_under_localhost_is_advised_against() {
-        let advice = |line| settings(line, "").unwrap().advice;
+        let advice = |line| settings(line, "").unwrap().advice.pop();
         assert!(advice("tunnel proxy --listen 0.0.0.0:6519").unwrap().contains("--domain NAME"));
         assert_eq!(advice("tunnel proxy --listen 0.0.0.0:6519 --domain example.com"), None);
         assert_eq!(advice("tunnel proxy --listen [::1]:6519"), None);
+    }
+
+    #[test]
+    fn another_bus_or_password_takes_a_new_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let password = folder.path().join("password");
+        let with = |secret: &str, bus: &str| {
+            std::fs::write(&password, secret).unwrap();
+            let file = format!("bus = 'redis://{bus}'\nbus_password = {{ file = {password:?} }}");
+            settings("tunnel proxy", &file).unwrap()
+        };
+        let running = with("one", "a");
+        assert_eq!(running.config.redis.as_ref().unwrap().address().to_string(), "redis://a:6379/0");
+        assert_eq!(with("one", "a").differs_from(&running), [""; 0]);
+        assert_eq!(with("one", "b").differs_from(&running), ["bus"]);
+        assert_eq!(with("two", "a").differs_from(&running), ["bus_password"]);
     }
 
     #[test]

@@ -133,7 +133,7 @@ async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
         let checked = check::proxy(settings, mistakes, url, &reporter).await;
         return end(&reporter, checked.map_err(Into::into).and_then(|text| print(text.as_bytes())));
     }
-    if let Some(advice) = &settings.advice {
+    for advice in &settings.advice {
         tracing::warn!("{advice}");
     }
     let result = serve(settings, mistakes, load, &reporter).await;

@@ -55,6 +55,9 @@ pub(super) async fn serve(
 ) -> Result<(), Failure> {
     let Prepared { mut settings, mut loader, .. } = prepare(settings, &mut mistakes, reporter).await?;
     mistakes.settle()?;
+    if let Some(bus) = &settings.bus {
+        bus.welcome().await?;
+    }
     settings.config.report = reporter.proxy();
     let stop = stop_on_signals(reporter.clone())?;
     let proxy = proxy::bind(settings.config.clone()).await.map_err(Failure::Bind)?;

@@ -196,6 +196,7 @@ impl Fields {
         };
         Ok(RequestStart {
             id: self.id,
+            tunnel: self.name,
             exchange: self.exchange,
             method,
             secure: self.secure,

@@ -107,6 +107,9 @@ fn encode_request(kind: u64, request: &RequestStart) -> Bytes {
     }
     map.number(key::EXCHANGE, request.exchange);
     map.flag(key::SECURE, request.secure);
+    if let Some(tunnel) = &request.tunnel {
+        map.text(key::NAME, tunnel.as_str());
+    }
     if !request.notes.is_empty() {
         map.notes(key::NOTES, &request.notes);
     }

@@ -110,6 +110,8 @@ pub struct Refusal {
 pub struct RequestStart {
     /// Names the exchange in this session.
     pub id: ExchangeNumber,
+    /// The tunnel that is asked for. Between nodes only: a session with a client has one.
+    pub tunnel: Option<TunnelName>,
     /// Names the exchange in logs and error answers.
     pub exchange: u64,
     /// Any token.
@@ -215,11 +217,17 @@ pub enum CancelCode {
     PluginFailed = 11,
     /// A plugin has more to do than it may.
     PluginBusy = 12,
+    /// Between nodes: no session of the tunnel is here, or none that takes the exchange; nothing of it was sent.
+    NotHere = 13,
+    /// Between nodes: as many exchanges as allowed are open on every session that is here; nothing of it was sent.
+    Full = 14,
+    /// Between nodes: the session ended while the exchange was under way.
+    SessionGone = 15,
 }
 
 impl CancelCode {
     /// All codes, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Gone,
         Self::TimedOut,
         Self::OriginUnreachable,
@@ -233,6 +241,9 @@ impl CancelCode {
         Self::Failed,
         Self::PluginFailed,
         Self::PluginBusy,
+        Self::NotHere,
+        Self::Full,
+        Self::SessionGone,
     ];
 
     /// The code of a number. One that this version doesn't know counts as [`Failed`](Self::Failed).

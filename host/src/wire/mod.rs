@@ -1,4 +1,4 @@
-//! What travels between proxy and client: plain values, how they become bytes, and back.
+//! What travels between proxy and client, and between nodes: plain values, how they become bytes, and back.
 //!
 //! Knows no runtime, no clock and no socket: time and randomness are passed in. `docs/protocol.md` is the same
 //! in words.
@@ -6,9 +6,11 @@
 mod cbor;
 mod decode;
 mod encode;
+pub mod envelope;
 mod error;
 pub mod message;
 pub mod name;
+pub mod node;
 pub mod notes;
 pub mod registration;
 #[cfg(test)]
@@ -18,6 +20,7 @@ pub use decode::{Decoded, Limits};
 pub use error::DecodeError;
 pub use message::Message;
 pub use name::TunnelName;
+pub use node::NodeId;
 pub use notes::Notes;
 
 /// The WebSocket subprotocol of this dialect.

@@ -61,8 +61,12 @@ prop_compose! {
         headers in headers(),
         notes in notes(),
         body in data(),
+        tunnel in prop::option::of(any::<[u8; 32]>()),
     ) -> RequestStart {
         RequestStart {
+            tunnel: tunnel.map(|digest| {
+                base32::encode(base32::Alphabet::Rfc4648Lower { padding: false }, &digest).parse().unwrap()
+            }),
             id, exchange, secure, end, authority, headers, visitor, notes, body,
             method: Method::from_bytes(method.as_bytes()).unwrap(),
             target: PathAndQuery::try_from(target).unwrap(),

@@ -38,6 +38,46 @@ async fn a_port_that_is_taken_is_said_to_be_taken() {
     assert!(sentence.contains("use") || sentence.contains("taken"), "{sentence}");
 }
 
+/// Settings that can't become right by waiting end the start; a Redis that is away comes back.
+#[tokio::test]
+async fn a_bus_that_refuses_ends_the_start_and_one_that_is_away_does_not() {
+    let redis = std::env::var("TUNNEL_TEST_REDIS").expect("TUNNEL_TEST_REDIS, as `cargo xtask test` sets it");
+    let (server, _) = redis.rsplit_once('/').expect("a database's number");
+    let refuses = format!("{server}/1000000");
+    let exit = Home::new().run(&["proxy", "--listen", "127.0.0.1:0", "--bus", &refuses]).await;
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    let sentence = sentence(&exit);
+    assert!(sentence.contains("--bus: ") && sentence.contains("database's number"), "{sentence}");
+
+    let nobody = format!("redis://:hush@{}", nobody().await);
+    let mut proxy = Proxy::start(&["--bus", &nobody]).await;
+    proxy.process.words("bus_password").await;
+    proxy.process.words("those of other nodes don't until it is back").await;
+    let exit = proxy.process.stop().await;
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(!format!("{exit:?}").contains("hush"), "{exit:?}");
+}
+
+#[tokio::test]
+async fn check_asks_the_bus_and_tells_of_it_with_every_other_mistake() {
+    let home = Home::new();
+    let nobody = nobody().await;
+    let file = home.file("proxy.toml");
+    std::fs::write(&file, format!("bus = 'redis://{nobody}'\n[[policy]]\ndomain = 'http://x/'\n"))
+        .expect("a file");
+    let exit = home.run(&["proxy", "--config", path_text(&file), "--check"]).await;
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    for says in ["2 mistakes", "line 3, policy.domain", "line 1, bus: Redis can't be reached at", &nobody] {
+        assert!(exit.stderr.contains(says), "{says}: {}", exit.stderr);
+    }
+}
+
+/// An address at which nobody listens any more.
+async fn nobody() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    listener.local_addr().expect("a listening socket has an address").to_string()
+}
+
 #[tokio::test]
 async fn a_registration_refused_for_good_ends_the_client() {
     // A proxy that is dialled by a URL it doesn't know as its own: the registration could be someone else's, passed on.

@@ -229,6 +229,7 @@ fn a_late_100_is_not_sent() {
     let mut mux: Mux<()> = Mux::new(Side::Acceptor, 8, Duration::from_secs(10), now);
     let start = RequestStart {
         id: 1,
+        tunnel: None,
         exchange: 1,
         method: Method::POST,
         secure: false,

@@ -1,15 +1,13 @@
 //! What a plugin is granted: secrets fetched, variables looked up, folders found.
 
-use std::ffi::OsString;
-
 use super::{
     sources::Sources,
-    table::{FolderTable, GrantTable, Named, SecretSource},
+    table::{FolderTable, GrantTable, Named},
     wanted::Written,
 };
 use crate::{
     plugin::{Grant, config::Folder},
-    settings::{document::Mistakes, file::FileError},
+    settings::{document::Mistakes, file::FileError, secret},
 };
 
 impl Written<'_> {
@@ -42,7 +40,7 @@ impl Written<'_> {
                 || Err(self.lines.wrong(&at, format!(
                     "there is no secret {name:?} in [secrets]; add {name} = {{ file = \"…\" }} or {{ env = \"…\" }} there"
                 ))),
-                |source| self.secret(&at, source, sources),
+                |source| source.read(&at, self.lines, sources),
             );
             if let Some(secret) = mistakes.take(secret) {
                 grant.secrets.insert(name.clone(), secret);
@@ -53,7 +51,7 @@ impl Written<'_> {
             Named::List(names) => {
                 for (n, name) in names.iter().enumerate() {
                     let at = format!("{key}.grant.env[{n}]");
-                    let value = self.variable(&at, name, |value| value.into_string().ok());
+                    let value = secret::variable(&at, name, self.lines, |value| value.into_string().ok());
                     grant.env.extend(mistakes.take(value).map(|value| (name.clone(), value)));
                 }
             }
@@ -61,45 +59,6 @@ impl Written<'_> {
         for (n, folder) in table.folders.iter().enumerate() {
             grant.folders.extend(mistakes.take(self.folder(&format!("{key}.grant.folders[{n}]"), folder)));
         }
-    }
-
-    fn secret(&self, at: &str, source: &SecretSource, sources: &mut Sources) -> Result<Vec<u8>, FileError> {
-        match source {
-            SecretSource::Env(name) => self.variable(at, name, |value| Some(value.into_encoded_bytes())),
-            SecretSource::File(file) => {
-                let path = self.lines.resolve(at, file)?;
-                let mut secret = sources.read(&path).map_err(|error| {
-                    let shown = path.display();
-                    self.lines.wrong(at, format!("the secret's file {shown} can't be read: {error}"))
-                })?;
-                // Editors and `echo` end a line that nobody meant.
-                if secret.ends_with(b"\n") {
-                    secret.pop();
-                    if secret.ends_with(b"\r") {
-                        secret.pop();
-                    }
-                }
-                Ok(secret)
-            }
-        }
-    }
-
-    fn variable<T>(
-        &self,
-        at: &str,
-        name: &str,
-        read: impl Fn(OsString) -> Option<T>,
-    ) -> Result<T, FileError> {
-        // Neither of them may be looked up: the system panics or finds nothing.
-        let proper = !name.is_empty() && !name.contains(['=', '\0']);
-        let value = if proper { std::env::var_os(name) } else { None };
-        let problem = if value.is_some() { "isn't UTF-8" } else { "isn't set" };
-        value.and_then(read).ok_or_else(|| {
-            self.lines.wrong(
-                at,
-                format!("the environment variable {name} {problem}; set it before the program starts"),
-            )
-        })
     }
 
     fn folder(&self, at: &str, table: &FolderTable) -> Result<Folder, FileError> {

@@ -14,7 +14,7 @@ pub mod wanted;
 pub use flags::PluginFlags;
 pub use load::{Loader, Pack};
 pub use sources::Sources;
-pub use table::{PluginTable, SecretSource};
+pub use table::PluginTable;
 pub use wanted::Wanted;
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use serde::{
 use crate::{
     plugin::{Isolation, OnFailure},
     settings::{
+        secret::SecretSource,
         units::{Size, Wait},
         values::{PublicUrl, Written, Wrong},
     },
@@ -70,53 +71,6 @@ pub struct FolderTable {
     pub guest: String,
     #[serde(default)]
     pub writable: bool,
-}
-
-/// Where a secret is: never in the settings file, which is shown around.
-#[derive(Debug, Clone)]
-pub enum SecretSource {
-    /// In a file of its own.
-    File(PathBuf),
-    /// In an environment variable.
-    Env(String),
-}
-
-impl<'de> Deserialize<'de> for SecretSource {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            file: Option<PathBuf>,
-            env: Option<String>,
-        }
-
-        struct Source;
-
-        impl<'de> Visitor<'de> for Source {
-            type Value = SecretSource;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("{ file = \"…\" } or { env = \"…\" }")
-            }
-
-            // Not by the usual words, which repeat what was found: it may be the secret.
-            fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretSource, E> {
-                Err(E::custom("a secret can't stand in this file; write { file = \"…\" } or { env = \"…\" }"))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<SecretSource, A::Error> {
-                match Table::deserialize(value::MapAccessDeserializer::new(table))? {
-                    Table { file: Some(file), env: None } => Ok(SecretSource::File(file)),
-                    Table { file: None, env: Some(name) } => Ok(SecretSource::Env(name)),
-                    _ => Err(de::Error::custom(
-                        "a secret has one source; write { file = \"…\" } or { env = \"…\" }",
-                    )),
-                }
-            }
-        }
-
-        deserializer.deserialize_any(Source)
-    }
 }
 
 /// A list of names, or a table of names with values.

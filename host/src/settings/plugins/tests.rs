@@ -5,7 +5,10 @@ use serde::Deserialize;
 use super::{sources, *};
 use crate::{
     plugin::{Config, Isolation, OnFailure, Role},
-    settings::document::{self, Mistakes},
+    settings::{
+        document::{self, Mistakes},
+        secret::SecretSource,
+    },
 };
 
 #[derive(Debug, Default, Deserialize)]

@@ -11,7 +11,7 @@ use std::{
 use super::{
     flags::{FlagConfig, PluginFlag},
     sources::{self, Sources},
-    table::{LimitsTable, PluginTable, SecretSource, Sha256},
+    table::{LimitsTable, PluginTable, Sha256},
 };
 use crate::{
     plugin::{Config, Limits, LoadError, Role},
@@ -19,6 +19,7 @@ use crate::{
         SettingsError,
         document::{Lines, Mistakes},
         file::FileError,
+        secret::SecretSource,
     },
 };
 

@@ -1,0 +1,344 @@
+//! The bus of several nodes, over Redis.
+//!
+//! ```text
+//!   visitor ─▶ RedisBus ── seat of this node? ──▶ Table
+//!                 │ no
+//!                 ▼
+//!             Directory ── who holds it? ──▶ Links ══ envelopes over Redis ══▶ Links of the other node ──▶ its Table
+//! ```
+//!
+//! - `directory` knows who holds which name: the rows in Redis, and copies that notices keep right. `claims` writes this node's.
+//! - `nodes` knows who is alive, by what nodes say twice a second (`notice`).
+//! - `links` carry exchanges: to another node as to a client, by a session, over numbered envelopes in place of a
+//!   WebSocket (`link`). At the other end they meet that node's own seats and nothing else, so that an exchange hops once
+//!   at most.
+//! - `keeper` holds the subscription, and says what is to be done when it was lost and is there again.
+//!
+//! Seats of this node are reached without a word to Redis, whether it is there or not.
+
+mod claims;
+mod directory;
+mod held;
+mod keeper;
+mod link;
+mod links;
+mod metrics;
+mod nodes;
+mod notice;
+#[cfg(test)]
+mod tests;
+
+pub use metrics::Metrics;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+use self::{
+    claims::Claims,
+    directory::{Directory, Holder, Row},
+    held::Held,
+    links::Links,
+    nodes::{Nodes, Presence},
+    notice::{Names, Notice},
+};
+use super::{
+    Bus, Doing, Registration, Seat, SeatState, Standing, TooManySeats,
+    table::{Offered, Table, nobody},
+};
+use crate::{
+    exchange::{Answer, ErrorKind, Forward, ForwardError, ForwardFuture, Request},
+    redis::{PATIENCE, Redis, cmd},
+    wire::{NodeId, TunnelName},
+};
+
+/// A node that hasn't heard itself for so long can't trust its copies, nor reach anybody.
+const DEAF: Duration = Duration::from_secs(2);
+
+/// For so long after an outage the others may still be writing their claims again: a name that isn't found isn't unknown.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// How often a node that ends looks whether others still wait for its answers.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A [`Bus`] for several nodes.
+pub struct RedisBus {
+    core: Arc<Core>,
+    /// Ends with the bus.
+    _keepers: JoinSet<()>,
+}
+
+/// What the bus and its keepers share.
+struct Core {
+    own: NodeId,
+    redis: Redis,
+    names: Names,
+    table: Arc<Table>,
+    directory: Directory,
+    claims: Claims,
+    links: Links,
+    nodes: Mutex<Nodes>,
+    /// The subscription is there; since when, if it was lost before.
+    connected: watch::Sender<Option<Since>>,
+    draining: AtomicBool,
+    metrics: Metrics,
+}
+
+/// When a subscription began.
+#[derive(Debug, Clone, Copy)]
+struct Since {
+    at: Instant,
+    /// It isn't the first one.
+    again: bool,
+}
+
+impl RedisBus {
+    /// A bus that begins to connect. Each name has at most so many seats at once on this node.
+    pub fn start(
+        redis: Redis,
+        own: NodeId,
+        max_sessions_per_name: usize,
+        max_websocket_message: usize,
+    ) -> Self {
+        let names = Names::new(redis.address());
+        let table = Arc::new(Table::new(max_sessions_per_name));
+        let metrics = Metrics::default();
+        let local = Arc::new(Local { table: Arc::clone(&table), metrics: metrics.clone() });
+        let core = Arc::new(Core {
+            own,
+            directory: Directory::new(redis.clone(), own, metrics.clone()),
+            claims: Claims::new(redis.clone(), own, names.clone(), Arc::clone(&table)),
+            // Bodies have a connection of their own: what a visitor waits for must not stand behind them.
+            links: Links::new(redis.another(), own, max_websocket_message, local, metrics.clone()),
+            nodes: Mutex::new(Nodes::new(own, now())),
+            connected: watch::Sender::new(None),
+            draining: AtomicBool::new(false),
+            redis,
+            names,
+            table,
+            metrics,
+        });
+        let mut keepers = JoinSet::new();
+        keepers.spawn(keeper::listen(Arc::clone(&core)));
+        keepers.spawn(keeper::beat(Arc::clone(&core)));
+        keepers.spawn(keeper::claim(Arc::clone(&core)));
+        Self { core, _keepers: keepers }
+    }
+
+    /// Waits until the other nodes can be reached, or until that takes too long.
+    pub async fn connected(&self) {
+        let mut connected = self.core.connected.subscribe();
+        let _ = timeout(2 * PATIENCE, connected.wait_for(Option::is_some)).await;
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.core.metrics
+    }
+}
+
+impl Bus for RedisBus {
+    fn register(&self, name: TunnelName, seat: Arc<dyn Seat>) -> Result<Registration, TooManySeats> {
+        let id = self.core.table.add(&name, seat)?;
+        self.core.claims.changed(&name);
+        let core = Arc::downgrade(&self.core);
+        Ok(Registration::new(move || {
+            if let Some(core) = core.upgrade() {
+                core.table.remove(&name, id);
+                core.claims.changed(&name);
+            }
+        }))
+    }
+
+    fn announced<'a>(&'a self, name: &'a TunnelName) -> Doing<'a> {
+        Box::pin(async move {
+            if self.standing() == Standing::Connected {
+                let _ = timeout(PATIENCE, self.core.claims.is_written(name)).await;
+            }
+        })
+    }
+
+    fn standing(&self) -> Standing {
+        self.core.standing()
+    }
+
+    fn drain(&self) {
+        self.core.draining.store(true, Ordering::Release);
+        // The next beat would say so too; visitors elsewhere needn't wait for it.
+        let core = Arc::clone(&self.core);
+        tokio::spawn(async move { core.say_alive().await });
+    }
+
+    fn quiet(&self) -> Doing<'_> {
+        Box::pin(async move {
+            while self.core.links.answering() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        })
+    }
+
+    fn leave(&self) -> Doing<'_> {
+        Box::pin(async move {
+            let leaving = async {
+                let _ = self.core.claims.write().await;
+                self.core.links.end().await;
+                self.core.say(&Notice::Gone { node: self.core.own }).await;
+            };
+            let _ = timeout(2 * PATIENCE, leaving).await;
+        })
+    }
+}
+
+impl Forward for RedisBus {
+    fn forward(&self, request: Request) -> ForwardFuture<'_> {
+        Box::pin(self.core.forward(request))
+    }
+}
+
+/// A request that nobody has taken yet, with the reason of the last one that was asked.
+type Untaken = (Request, Option<ForwardError>);
+
+impl Core {
+    /// First to seats of this node that stay, then to nodes that stay, and then to those that will end soon.
+    async fn forward(&self, request: Request) -> Result<Answer, ForwardError> {
+        let mut untaken = match self.table.offer(request, SeatState::Open..=SeatState::Open).await {
+            Offered::Taken(result) => return result,
+            Offered::Untaken(request, last) => (request, last),
+        };
+        let found = self.find(&untaken.0.context.tunnel).await;
+        let holders = found.as_ref().map(|row| row.in_order()).unwrap_or_default();
+        let holders: Vec<_> = {
+            let nodes = self.nodes();
+            holders.into_iter().map(|holder| (nodes.presence(holder.node), holder)).collect()
+        };
+        for (presence, holder) in &holders {
+            if *presence == Presence::Ready {
+                untaken = match self.ask(holder, untaken).await {
+                    Ok(result) => return result,
+                    Err(untaken) => untaken,
+                };
+            }
+        }
+        untaken = match self.table.offer(untaken.0, SeatState::Leaving..=SeatState::Leaving).await {
+            Offered::Taken(result) => return result,
+            Offered::Untaken(request, last) => (request, last.or(untaken.1)),
+        };
+        for (presence, holder) in &holders {
+            if *presence == Presence::Draining {
+                untaken = match self.ask(holder, untaken).await {
+                    Ok(result) => return result,
+                    Err(untaken) => untaken,
+                };
+            }
+        }
+        let (request, last) = untaken;
+        Err(self.nobody(&request.context.tunnel, found.as_deref(), last).unsent(request))
+    }
+
+    /// Who else holds a tunnel; `None` if that can't be known now.
+    async fn find(&self, name: &TunnelName) -> Option<Arc<Row>> {
+        if self.standing() == Standing::Away {
+            return None;
+        }
+        match self.directory.find(name).await {
+            Ok(row) => Some(row),
+            Err(error) => {
+                tracing::debug!(tunnel = %name, %error, "a tunnel couldn't be looked up");
+                None
+            }
+        }
+    }
+
+    /// Sends an exchange to another node; the request comes back if it was provably never sent to a client from there.
+    async fn ask(&self, holder: &Holder, untaken: Untaken) -> Result<Result<Answer, ForwardError>, Untaken> {
+        let (mut request, _) = untaken;
+        let held = Held::new(Arc::clone(&holder.busy));
+        self.metrics.forwarded.inc();
+        for _ in 0..2 {
+            let mut error = match self.links.to(holder.node).forward(request).await {
+                Ok(answer) => return Ok(Ok(held.with(answer))),
+                Err(error) => error,
+            };
+            let Some(unsent) = error.take_unsent() else {
+                if error.kind() == ErrorKind::TunnelGone {
+                    self.metrics.broken_exchanges.inc();
+                }
+                return Ok(Err(error));
+            };
+            // A link that was given up as idle, or broke, at this moment is followed by another.
+            if self.links.is_open(holder.node) {
+                return Err((unsent, Some(error)));
+            }
+            request = unsent;
+        }
+        Err((request, None))
+    }
+
+    fn nobody(&self, name: &TunnelName, found: Option<&Row>, last: Option<ForwardError>) -> ForwardError {
+        let settling =
+            (*self.connected.borrow()).is_some_and(|since| since.again && since.at.elapsed() < SETTLING);
+        let unsure = match found {
+            None => true,
+            Some(row) => settling && row.holders.is_empty(),
+        };
+        if unsure && last.is_none() && !self.table.has(name) {
+            return ForwardError::new(
+                ErrorKind::BusAway,
+                "this node of the proxy can't reach the others at the moment, and the service isn't connected to this one",
+            );
+        }
+        nobody(last, self.table.knows(name) || found.is_some_and(|row| row.known))
+    }
+
+    fn standing(&self) -> Standing {
+        let hears = self.connected.borrow().is_some() && self.nodes().deaf_for(now()) < DEAF;
+        if hears { Standing::Connected } else { Standing::Away }
+    }
+
+    async fn say_alive(&self) {
+        let draining = self.draining.load(Ordering::Acquire);
+        self.say(&Notice::Alive { node: self.own, draining }).await;
+    }
+
+    async fn say(&self, notice: &Notice) {
+        let mut command = cmd("PUBLISH");
+        command.arg(self.names.notices()).arg(notice.to_string());
+        if let Err(error) = self.redis.call::<u64>(&command).await {
+            tracing::debug!(%error, "the other nodes couldn't be told");
+        }
+    }
+
+    // A panic while the lock is held can't leave it half-changed: each change is one call.
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The runtime's clock, so that tests can pause it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// This node's own seats, for other nodes.
+struct Local {
+    table: Arc<Table>,
+    metrics: Metrics,
+}
+
+impl Forward for Local {
+    fn forward(&self, request: Request) -> ForwardFuture<'_> {
+        self.metrics.answered.inc();
+        Box::pin(async move {
+            match self.table.offer(request, SeatState::TAKING).await {
+                Offered::Taken(result) => result,
+                Offered::Untaken(request, last) => Err(nobody(last, true).unsent(request)),
+            }
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! What a session runs over: whole messages in both directions and in order, or the end.
+//!
+//! Owns the trait, and the WebSocket between a proxy and a client. Must not know what messages mean.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message as Frame,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
+
+use super::ended::Ended;
+use crate::wire::{DecodeError, Message};
+
+/// For a last frame to a peer that may be stuck; enough on any live connection.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The way to a session's peer. What arrives, arrives once and in order; a way that can't promise that any more fails.
+pub trait Transport: Send + Unpin {
+    /// The next thing that comes from the peer.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrival, Ended>>;
+
+    /// Waits for room for one more message.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>>;
+
+    /// Takes a message; only after [`poll_ready`](Self::poll_ready) was ready.
+    fn put(&mut self, message: &Message) -> Result<(), Ended>;
+
+    /// Waits until every message that was taken is on its way.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>>;
+
+    /// Tells the peer why it ends, without waiting long for one that doesn't answer.
+    fn close(&mut self, ended: &Ended) -> impl Future<Output = ()> + Send;
+
+    /// After a failure: of the messages that were taken, how many at the end certainly never reached the peer.
+    fn never_arrived(&self) -> usize {
+        0
+    }
+}
+
+/// What comes from the peer.
+#[derive(Debug)]
+pub enum Arrival {
+    /// An encoded message.
+    Message(Bytes),
+    /// A sign of life, and nothing else.
+    Life,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocketStream<S> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrival, Ended>> {
+        Poll::Ready(match ready!(Pin::new(self).poll_next(cx)) {
+            None | Some(Ok(Frame::Close(_))) => Err(Ended::ClosedByPeer),
+            Some(Err(error)) => Err(Ended::broken(&error)),
+            Some(Ok(Frame::Binary(bytes))) => Ok(Arrival::Message(bytes)),
+            Some(Ok(Frame::Text(_))) => Err(Ended::Undecodable(DecodeError::NotAMap)),
+            Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => Ok(Arrival::Life),
+        })
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        Sink::poll_ready(Pin::new(self), cx).map_err(|error| Ended::broken(&error))
+    }
+
+    fn put(&mut self, message: &Message) -> Result<(), Ended> {
+        let frame = Frame::Binary(message.encode());
+        Sink::start_send(Pin::new(self), frame).map_err(|error| Ended::broken(&error))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        Sink::poll_flush(Pin::new(self), cx).map_err(|error| Ended::broken(&error))
+    }
+
+    /// Closes with a code that says why (RFC 6455 section 7.4.1).
+    async fn close(&mut self, ended: &Ended) {
+        let (code, reason) = match ended {
+            Ended::Broken(_) | Ended::Silent(_) | Ended::Lost(_) | Ended::Dropped => return,
+            Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
+            Ended::TooLarge => (CloseCode::Size, ended.to_string()),
+            Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
+            Ended::Violation(violation) => (CloseCode::Protocol, violation.to_string()),
+        };
+        let frame = CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() };
+        let _ = tokio::time::timeout(FAREWELL, WebSocketStream::close(self, Some(frame))).await;
+    }
+}
+
+/// Sends one message, and waits until it is on its way; not for long.
+pub(super) async fn send_last(transport: &mut impl Transport, message: &Message) -> bool {
+    let sending = async {
+        poll_fn(|cx| transport.poll_ready(cx)).await?;
+        transport.put(message)?;
+        poll_fn(|cx| transport.poll_flush(cx)).await
+    };
+    matches!(tokio::time::timeout(FAREWELL, sending).await, Ok(Ok(())))
+}
