@@ -1,9 +1,13 @@
 //! The harness against itself, without the program between: both ends of its wire understand each other.
 
+use std::time::{Duration, Instant};
+
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Frame, Frames, Opcode, Origin, Pattern, Relay, Wire, origin, websocket};
+use crate::harness::{
+    Door, Frame, Frames, Nginx, Opcode, Origin, Pattern, Redis, Relay, Wire, load, nginx, origin, websocket,
+};
 
 async fn pair() -> (Wire, Wire) {
     let origin = Origin::start().await;
@@ -129,6 +133,78 @@ async fn a_relay_carries_goes_silent_and_is_cut() {
     assert!(fresh.closed().await.is_empty());
     assert!(fresh_origin.closed().await.is_empty());
     assert_eq!(relay.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_relay_holds_back_without_a_word_and_loses_nothing() {
+    let origin = Origin::start().await;
+    let relay = Relay::start().await;
+    relay.lead_to(origin.address());
+    let mut visitor = Wire::connect(relay.address()).await;
+    let mut answers = origin.accept().await;
+    relay.hold();
+    visitor.send("late").await;
+    let mut later = Wire::connect(relay.address()).await;
+    later.send("later").await;
+    assert!(answers.arrived().await.is_empty());
+    relay.release();
+    assert_eq!(answers.exactly(4).await, b"late");
+    assert_eq!(origin.accept().await.exactly(5).await, b"later");
+    drop(visitor);
+    assert!(answers.closed().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_relay_keeps_the_order() {
+    let origin = Origin::start().await;
+    let relay = Relay::start().await;
+    relay.lead_to(origin.address());
+    let delay = Duration::from_millis(20);
+    relay.slow(delay, 2 * delay);
+    let begin = Instant::now();
+    let mut visitor = Wire::connect(relay.address()).await;
+    let mut answers = origin.accept().await;
+    for number in 0..50_u8 {
+        visitor.send([number]).await;
+        answers.send([number]).await;
+    }
+    let all: Vec<u8> = (0..50).collect();
+    assert_eq!(answers.exactly(50).await, all);
+    assert_eq!(visitor.exactly(50).await, all);
+    assert!(begin.elapsed() >= delay);
+}
+
+#[tokio::test]
+async fn redis_comes_back_on_its_port_and_has_forgotten() {
+    let mut redis = Redis::start().await;
+    for kill in [true, false] {
+        assert_eq!(redis.say("SET key value").await, "+OK");
+        assert_eq!(redis.say("DBSIZE").await, ":1");
+        if kill {
+            redis.kill().await
+        } else {
+            redis.stop().await
+        }
+        assert!(tokio::net::TcpStream::connect(redis.address()).await.is_err());
+        redis.start_again().await;
+        assert_eq!(redis.say("DBSIZE").await, ":0");
+    }
+}
+
+#[tokio::test]
+async fn nginx_serves_what_the_documentation_says_and_takes_changes_over() {
+    let (one, two) = (load::echoing().await, Origin::start().await.answering(|_| origin::ok("two")));
+    let listen = origin::vacant().await;
+    let mut nginx = Nginx::start(listen, &nginx::documented(listen, &[one.address()])).await;
+    let door = Door { address: nginx.address(), host: "any.localhost".to_owned() };
+    let tally = load::Load::start(&door, 4, 100).finish().await;
+    tally.all_well(100);
+    let sockets = load::Sockets::open(&door, 3).await;
+    nginx.reload(&nginx::documented(listen, &[two.address()])).await;
+    assert_eq!(door.get("/").await.text(), "two");
+    assert_eq!(sockets.finish().await, vec![load::End::Alive; 3], "a reload leaves what is open alone");
+    nginx.stop().await;
+    assert!(tokio::net::TcpStream::connect(listen).await.is_err());
 }
 
 #[test]

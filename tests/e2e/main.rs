@@ -27,6 +27,10 @@ mod liveness {
     mod stopping;
 }
 
+mod cluster {
+    mod crossing;
+}
+
 mod limits {
     mod bodies;
     mod peers;

@@ -7,23 +7,32 @@
 //! Whatever is awaited here ends within [`PATIENCE`] or fails with a sentence; when a test fails, all output of the
 //! programs that it started follows.
 
+pub(crate) mod cluster;
+pub(crate) mod door;
 pub(crate) mod guest;
 pub(crate) mod http1;
+pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod message;
+pub(crate) mod nginx;
 pub(crate) mod origin;
 pub(crate) mod pattern;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod tunnel;
 pub(crate) mod websocket;
 
+pub(crate) use cluster::Cluster;
+pub(crate) use door::Door;
 pub(crate) use guest::{compiled, guest};
 pub(crate) use http1::Wire;
 pub(crate) use message::{Head, Reply, Request};
+pub(crate) use nginx::Nginx;
 pub(crate) use origin::Origin;
 pub(crate) use pattern::Pattern;
-pub(crate) use process::{Exit, Process, Signal};
+pub(crate) use process::{Exit, Process, Signal, program};
+pub(crate) use redis::Redis;
 pub(crate) use relay::Relay;
 pub(crate) use tunnel::{Client, Proxy, Setup, Tunnel, path_text};
 pub(crate) use websocket::{Frame, Frames, Opcode};

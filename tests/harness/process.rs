@@ -22,6 +22,9 @@ use tokio::{
 
 use super::within;
 
+/// The program under test.
+pub(crate) const TUNNEL: &str = env!("CARGO_BIN_EXE_tunnel");
+
 /// A running program; killed when dropped. If the test is failing then, what it said is printed.
 pub(crate) struct Process {
     name: &'static str,
@@ -29,6 +32,19 @@ pub(crate) struct Process {
     pid: u32,
     log: Arc<Log>,
     taken: HashSet<usize>,
+    /// What it gets when dropped.
+    last: Signal,
+}
+
+/// The path of somebody else's program, which this package of Debian has.
+pub(crate) fn program(name: &str, package: &str) -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // What only administrators call isn't in everybody's PATH.
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
+    let found =
+        found.unwrap_or_else(|| panic!("{name} is missing; install it (on Debian: apt install {package})"));
+    super::path_text(&found).to_owned()
 }
 
 /// How a program ended.
@@ -63,17 +79,28 @@ impl Process {
         home: &Path,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
+        Self::run(name, home, TUNNEL, arguments, &[])
+    }
+
+    /// Starts any program in `home`, which is also its home folder, with these variables beside what every program needs.
+    pub(crate) fn run<A: AsRef<OsStr>>(
+        name: &'static str,
+        home: &Path,
+        program: &str,
+        arguments: impl IntoIterator<Item = A>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         raise_file_limit();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tunnel"));
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(home).env_clear().env("HOME", home);
         for kept in ["PATH", "LLVM_PROFILE_FILE", "TUNNEL_LOG"] {
             if let Some(value) = std::env::var_os(kept) {
                 command.env(kept, value);
             }
         }
-        command.env("RUST_BACKTRACE", "1").kill_on_drop(true);
+        command.env("RUST_BACKTRACE", "1").envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{program} doesn't start: {error}"));
         let pid = child.id().expect("a program that just started has an id");
         let log = Arc::new(Log {
             lines: Mutex::default(),
@@ -84,11 +111,17 @@ impl Process {
         let err = child.stderr.take().expect("stderr is a pipe").into_owned_fd();
         log.follow(out.expect("a pipe can block"), false);
         log.follow(err.expect("a pipe can block"), true);
-        Self { name, child, pid, log, taken: HashSet::new() }
+        Self { name, child, pid, log, taken: HashSet::new(), last: Signal::KILL }
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Gets this signal when dropped, in place of being killed.
+    pub(crate) fn ended_by(mut self, signal: Signal) -> Self {
+        self.last = signal;
+        self
     }
 
     /// Waits for the next event of this kind that nobody has taken yet.
@@ -143,9 +176,14 @@ impl Process {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
+        self.try_signal(signal).expect("the process can be signalled");
+    }
+
+    fn try_signal(&self, signal: Signal) -> rustix::io::Result<()> {
         // Not reaped yet, so that the id can't have gone to another process.
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("an id of a process");
-        kill_process(pid, signal).expect("the process can be signalled");
+        let pid = self.child.id().ok_or(rustix::io::Errno::SRCH)?;
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("an id of a process");
+        kill_process(pid, signal)
     }
 
     /// Ends it on the spot, as a power cut would, and waits until it is gone.
@@ -175,6 +213,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // Where it fails it has ended by itself.
+        let _ = self.try_signal(self.last);
         if thread::panicking() {
             let lines = self.log.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             eprintln!("--- the {} (process {}) said:", self.name, self.pid);

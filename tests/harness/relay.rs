@@ -1,6 +1,6 @@
-//! A network that can fail: a TCP relay between client and proxy that goes silent, or is cut.
+//! A network that can fail: a TCP relay between any two that goes silent, is cut, holds everything back, or is slow.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,19 +8,28 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
+    time::{Instant, timeout_at},
 };
 
 use super::within;
 
-/// What happens to connections that are open when it is said.
+/// Pieces that may be on their way at once in one direction; then the sender has to wait, as for a full window.
+const ON_THE_WAY: usize = 256;
+
+/// What happens to connections.
 #[derive(Debug, Clone, Copy, Default)]
 struct Faults {
     /// Connections below this number are black holes.
     silent_below: u64,
     /// Connections below this number are closed.
     cut_below: u64,
+    /// Nothing gets through, of any connection; what is sent waits, as what TCP sends again does.
+    held: bool,
+    /// How late each piece is, at least, and by how much more at most.
+    delay: Duration,
+    jitter: Duration,
 }
 
 /// A relay on a port of its own; stops when dropped.
@@ -73,6 +82,23 @@ impl Relay {
         self.faults.send_modify(|faults| faults.cut_below = count);
     }
 
+    /// Holds back whatever comes, on connections of now and later, without a word; [`Self::release`] lets it through,
+    /// as late as it is.
+    pub(crate) fn hold(&self) {
+        self.faults.send_modify(|faults| faults.held = true);
+    }
+
+    /// Ends a [`Self::hold`].
+    pub(crate) fn release(&self) {
+        self.faults.send_modify(|faults| faults.held = false);
+    }
+
+    /// Makes every piece late from now on, by `delay` and up to `jitter` more; none overtakes another. Above TCP that is
+    /// what loss looks like too: the lost piece comes late, and all behind it wait.
+    pub(crate) fn slow(&self, delay: Duration, jitter: Duration) {
+        self.faults.send_modify(|faults| (faults.delay, faults.jitter) = (delay, jitter));
+    }
+
     /// Waits until so many more pieces, of either direction, have passed.
     pub(crate) async fn carries(&self, pieces: u64) {
         let mut carried = self.carried.subscribe();
@@ -95,6 +121,19 @@ struct Way {
     carried: watch::Sender<u64>,
 }
 
+impl Way {
+    async fn free(&self) {
+        let mut faults = self.faults.subscribe();
+        faults.wait_for(|faults| !faults.held).await.expect("the relay's own sender lives here");
+    }
+
+    /// When a piece that comes now is due. Chance differs from run to run; no test counts on a certain delay.
+    fn due(&self) -> Instant {
+        let Faults { delay, jitter, .. } = *self.faults.borrow();
+        Instant::now() + delay + jitter.mul_f64(rand::random())
+    }
+}
+
 async fn accept_all(listener: TcpListener, way: Way, accepted: watch::Sender<u64>) {
     let mut connections = JoinSet::new();
     loop {
@@ -108,6 +147,7 @@ async fn accept_all(listener: TcpListener, way: Way, accepted: watch::Sender<u64
 async fn carry(near: TcpStream, way: Way, number: u64) {
     let mut target = way.target.subscribe();
     let Ok(Some(address)) = target.wait_for(Option::is_some).await.map(|target| *target) else { return };
+    way.free().await;
     let Ok(far) = TcpStream::connect(address).await else { return };
     for stream in [&near, &far] {
         stream.set_nodelay(true).expect("a socket takes TCP_NODELAY");
@@ -120,7 +160,14 @@ async fn carry(near: TcpStream, way: Way, number: u64) {
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: &Way, number: u64) {
+/// One direction of one connection.
+async fn pump(from: OwnedReadHalf, to: OwnedWriteHalf, way: &Way, number: u64) {
+    let (pieces, queue) = mpsc::channel(ON_THE_WAY);
+    tokio::join!(take_in(from, pieces, way, number), let_out(queue, to, way));
+}
+
+/// Reads pieces, and says when each is due.
+async fn take_in(mut from: OwnedReadHalf, pieces: mpsc::Sender<(Instant, Vec<u8>)>, way: &Way, number: u64) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await;
@@ -129,10 +176,27 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: &Way, number
             // A black hole passes the end on no more than the bytes.
             Ok(0) | Err(_) if silent => return std::future::pending().await,
             Ok(1..) if silent => {}
-            Ok(length @ 1..) if to.write_all(&buffer[..length]).await.is_ok() => {
-                way.carried.send_modify(|pieces| *pieces += 1);
-            }
-            _ => return drop(to.shutdown().await),
+            Ok(length @ 1..) if pieces.send((way.due(), buffer[..length].to_vec())).await.is_ok() => {}
+            // The queue's end is the connection's.
+            _ => return,
         }
     }
+}
+
+/// Writes pieces when they are due, and then the end.
+async fn let_out(mut queue: mpsc::Receiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf, way: &Way) {
+    while let Some((due, piece)) = queue.recv().await {
+        if due > Instant::now() {
+            // Not a test that waits for time, but a slow network that is played.
+            let _ = timeout_at(due, std::future::pending::<()>()).await;
+        }
+        way.free().await;
+        if to.write_all(&piece).await.is_err() {
+            return;
+        }
+        way.carried.send_modify(|pieces| *pieces += 1);
+    }
+    way.free().await;
+    // Where it fails the other side is gone already.
+    let _ = to.shutdown().await;
 }

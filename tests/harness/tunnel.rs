@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Exit, Process, Relay, Reply, Wire};
+use super::{Door, Exit, Process, Relay, Reply, Wire};
 
 /// A folder that is gone after the test; clones share it.
 #[derive(Debug, Clone)]
@@ -199,39 +199,33 @@ impl Tunnel {
         self.client.host()
     }
 
+    /// Where visitors come in.
+    pub(crate) fn door(&self) -> Door {
+        self.into()
+    }
+
     /// A visitor's connection.
     pub(crate) async fn visit(&self) -> Wire {
-        Wire::connect(self.proxy.address).await
+        self.door().visit().await
     }
 
     /// The bytes of a request's head; `fields` are whole lines without their ends.
     pub(crate) fn head(&self, line: &str, fields: &[&str]) -> Vec<u8> {
-        let mut head = format!("{line} HTTP/1.1\r\nHost: {}\r\n", self.host());
-        for field in fields {
-            head.push_str(field);
-            head.push_str("\r\n");
-        }
-        head.push_str("\r\n");
-        head.into_bytes()
+        self.door().head(line, fields)
     }
 
     /// A visitor that has sent this head on a connection of its own.
     pub(crate) async fn ask(&self, line: &str, fields: &[&str]) -> Wire {
-        let mut visitor = self.visit().await;
-        visitor.send(self.head(line, fields)).await;
-        visitor
+        self.door().ask(line, fields).await
     }
 
     /// The whole answer to one request.
     pub(crate) async fn get(&self, target: &str) -> Reply {
-        self.ask(&format!("GET {target}"), &[]).await.reply("GET").await
+        self.door().get(target).await
     }
 
     /// The whole answer to one request with a body.
     pub(crate) async fn post(&self, target: &str, body: &[u8]) -> Reply {
-        let length = format!("Content-Length: {}", body.len());
-        let mut visitor = self.ask(&format!("POST {target}"), &[&length]).await;
-        visitor.send(body).await;
-        visitor.reply("POST").await
+        self.door().post(target, body).await
     }
 }

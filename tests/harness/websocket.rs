@@ -10,7 +10,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Head, Origin, Tunnel, Wire, http1::Io, within};
+use super::{Door, Head, Origin, Wire, http1::Io, within};
 
 /// An open WebSocket that speaks in whole messages.
 pub(crate) type Socket = WebSocketStream<Box<dyn Io>>;
@@ -19,19 +19,20 @@ pub(crate) type Socket = WebSocketStream<Box<dyn Io>>;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// A visitor that has asked for a WebSocket and waits for the answer. `fields` are whole lines without their ends.
-pub(crate) async fn ask(tunnel: &Tunnel, target: &str, fields: &[&str]) -> Wire {
-    let mut visitor = tunnel.visit().await;
-    visitor.send(request(tunnel, target, fields)).await;
+pub(crate) async fn ask(door: impl Into<Door>, target: &str, fields: &[&str]) -> Wire {
+    let door = door.into();
+    let mut visitor = door.visit().await;
+    visitor.send(request(&door, target, fields)).await;
     visitor
 }
 
 /// The bytes of an upgrade request as browsers send it.
-pub(crate) fn request(tunnel: &Tunnel, target: &str, fields: &[&str]) -> Vec<u8> {
+pub(crate) fn request(door: impl Into<Door>, target: &str, fields: &[&str]) -> Vec<u8> {
     let key = format!("Sec-WebSocket-Key: {KEY}");
     let mut all =
         vec!["Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", &key];
     all.extend(fields);
-    tunnel.head(&format!("GET {target}"), &all)
+    door.into().head(&format!("GET {target}"), &all)
 }
 
 /// Says yes for the origin, with more header lines.
@@ -62,19 +63,19 @@ pub(crate) async fn accepted(visitor: &mut Wire) -> Head {
 }
 
 /// Both ends of a new WebSocket, frame by frame: the visitor's and the origin's.
-pub(crate) async fn open(tunnel: &Tunnel, origin: &Origin, target: &str) -> (Frames, Frames) {
-    let (visitor, origin) = connect(tunnel, origin, target).await;
+pub(crate) async fn open(door: impl Into<Door>, origin: &Origin, target: &str) -> (Frames, Frames) {
+    let (visitor, origin) = connect(door.into(), origin, target).await;
     (Frames::of_visitor(visitor), Frames::of_origin(origin))
 }
 
 /// Both ends of a new WebSocket, message by message: the visitor's and the origin's.
-pub(crate) async fn open_sockets(tunnel: &Tunnel, origin: &Origin, target: &str) -> (Socket, Socket) {
-    let (visitor, origin) = connect(tunnel, origin, target).await;
+pub(crate) async fn open_sockets(door: impl Into<Door>, origin: &Origin, target: &str) -> (Socket, Socket) {
+    let (visitor, origin) = connect(door.into(), origin, target).await;
     (visitor_socket(visitor).await, origin_socket(origin).await)
 }
 
-async fn connect(tunnel: &Tunnel, origin: &Origin, target: &str) -> (Wire, Wire) {
-    let mut visitor = ask(tunnel, target, &[]).await;
+async fn connect(door: Door, origin: &Origin, target: &str) -> (Wire, Wire) {
+    let mut visitor = ask(door, target, &[]).await;
     let (mut answers, request) = origin.request().await;
     accept(&mut answers, &request.head, &[]).await;
     accepted(&mut visitor).await;

@@ -2,10 +2,12 @@
 //!
 //! Owns what "everything is checked" means and in which order. Knows nothing of the program itself.
 
+mod debian;
 mod demo;
 mod deny;
 mod fuzz;
 mod guests;
+mod services;
 mod step;
 mod test;
 mod wasm;

@@ -4,7 +4,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{deny, guests, step::Step};
+use crate::{
+    deny, guests,
+    services::{self, Redis},
+    step::Step,
+};
 
 /// Runs everything and stops at the first failure. `extra` goes to `cargo test`.
 pub(crate) fn run(extra: &[&str]) -> Result<()> {
@@ -17,7 +21,9 @@ pub(crate) fn run(extra: &[&str]) -> Result<()> {
     Step::cargo("build --workspace --bins --locked").run()?;
     // Tests load them.
     guests::run()?;
-    Step::cargo("test --workspace --locked").arguments(extra).run()?;
+    let redis = Redis::start(&services::find()?)?;
+    let test = Step::cargo("test --workspace --locked").arguments(extra);
+    test.with("TUNNEL_TEST_REDIS", &redis.url()).run()?;
     println!("xtask: everything holds, after {:.0} s", start.elapsed().as_secs_f32());
     Ok(())
 }

@@ -2,11 +2,11 @@
 //!
 //! Owns the choice and how each is called; knows nothing of plugins.
 
-use std::{env, path::Path, process::Command};
+use std::{env, path::Path};
 
 use anyhow::{Result, bail};
 
-use crate::step::Step;
+use crate::{debian, step::Step};
 
 /// In the order of our liking. `wasm32-wasip2` gives components and the whole standard library.
 const TARGETS: [&str; 2] = ["wasm32-wasip2", "wasm32-unknown-unknown"];
@@ -39,19 +39,13 @@ impl Toolchain {
         if let Some(target) = installed_target() {
             return Ok(Self::Installed(target));
         }
-        if let Some(debian) = debian() {
+        if let Some(debian) = from_debian() {
             return Ok(debian);
         }
-        if Path::new("/etc/debian_version").exists() && is_root() {
+        if debian::may_install() {
             println!("xtask: no compiler for WebAssembly here: installing Debian's");
-            let install = format!("install --yes --no-install-recommends {PACKAGES}");
-            let installed = Step::new("apt-get").arguments(install.split(' ')).quiet_apt().run();
-            // A machine that never fetched the lists knows no package.
-            if installed.is_err() {
-                Step::new("apt-get").arguments(["update"]).quiet_apt().run()?;
-                Step::new("apt-get").arguments(install.split(' ')).quiet_apt().run()?;
-            }
-            if let Some(debian) = debian() {
+            debian::install(PACKAGES)?;
+            if let Some(debian) = from_debian() {
                 return Ok(debian);
             }
         }
@@ -80,13 +74,6 @@ impl Toolchain {
     }
 }
 
-impl Step {
-    /// Debian's tools ask questions otherwise.
-    fn quiet_apt(self) -> Self {
-        self.with("DEBIAN_FRONTEND", "noninteractive")
-    }
-}
-
 fn installed_target() -> Option<&'static str> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let sysroot = Step::new(rustc).arguments(["--print", "sysroot"]).output()?;
@@ -94,7 +81,7 @@ fn installed_target() -> Option<&'static str> {
     TARGETS.into_iter().find(|target| libraries.join(target).join("lib").is_dir())
 }
 
-fn debian() -> Option<Toolchain> {
+fn from_debian() -> Option<Toolchain> {
     let bin = "/usr/bin";
     let sysroot = Step::new(format!("{bin}/rustc")).arguments(["--print", "sysroot"]).output()?;
     let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/std");
@@ -112,9 +99,4 @@ fn linker(bin: &str) -> Option<String> {
         .flatten()
         .find(|path| path.exists())
         .map(|path| path.to_string_lossy().into_owned())
-}
-
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output();
-    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

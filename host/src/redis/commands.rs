@@ -3,11 +3,19 @@
 //! The library's own manager keeps a connection on which an answer didn't come in time; behind a network that swallows
 //! packets that is one which TCP goes on with for minutes. Here such a connection is given up at once.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, ScriptInvocation,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, ProtocolVersion, PushInfo, PushKind,
+    ScriptInvocation, aio::MultiplexedConnection,
 };
 use arc_swap::ArcSwapOption;
 use tokio::{
@@ -30,15 +38,26 @@ pub struct Redis(Arc<Inner>);
 struct Inner {
     address: Address,
     client: Client,
-    current: ArcSwapOption<MultiplexedConnection>,
+    current: ArcSwapOption<Live>,
     /// Held by whoever connects; the last failure, and when it was.
     connecting: Mutex<Option<(Instant, RedisError)>>,
+}
+
+/// A connection that was made.
+struct Live {
+    connection: MultiplexedConnection,
+    /// It has ended. Noticed when it does, and not by the next command, which couldn't tell whether it was executed.
+    broken: Arc<AtomicBool>,
 }
 
 impl Redis {
     /// A handle that connects when it is first used.
     pub fn new(address: Address) -> Self {
-        let client = Client::open(address.info()).expect("an address that was parsed opens");
+        let info = address.info();
+        // RESP3, in which the library tells of a connection's end.
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client =
+            Client::open(info.set_redis_settings(settings)).expect("an address that was parsed opens");
         let (current, connecting) = (ArcSwapOption::empty(), Mutex::new(None));
         Self(Arc::new(Inner { address, client, current, connecting }))
     }
@@ -104,7 +123,7 @@ impl Redis {
         act: impl AsyncFnOnce(&mut MultiplexedConnection) -> ::redis::RedisResult<T>,
     ) -> Result<T, RedisError> {
         let live = self.connection().await?;
-        let mut connection = MultiplexedConnection::clone(&live);
+        let mut connection = live.connection.clone();
         let error = match timeout(patience, act(&mut connection)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => RedisError::of(&error),
@@ -117,12 +136,12 @@ impl Redis {
         Err(error)
     }
 
-    async fn connection(&self) -> Result<Arc<MultiplexedConnection>, RedisError> {
-        if let Some(live) = self.0.current.load_full() {
+    async fn connection(&self) -> Result<Arc<Live>, RedisError> {
+        if let Some(live) = self.live() {
             return Ok(live);
         }
         let mut failed = self.0.connecting.lock().await;
-        if let Some(live) = self.0.current.load_full() {
+        if let Some(live) = self.live() {
             return Ok(live);
         }
         if let Some((at, error)) = &*failed
@@ -131,9 +150,9 @@ impl Redis {
             return Err(error.clone());
         }
         match within_patience(&self.0.address, self.connect()).await {
-            Ok(connection) => {
+            Ok(live) => {
                 *failed = None;
-                let live = Arc::new(connection);
+                let live = Arc::new(live);
                 self.0.current.store(Some(Arc::clone(&live)));
                 Ok(live)
             }
@@ -144,13 +163,29 @@ impl Redis {
         }
     }
 
-    async fn connect(&self) -> ::redis::RedisResult<MultiplexedConnection> {
+    fn live(&self) -> Option<Arc<Live>> {
+        self.0.current.load_full().filter(|live| !live.broken.load(Ordering::Acquire))
+    }
+
+    async fn connect(&self) -> ::redis::RedisResult<Live> {
+        let broken = Arc::new(AtomicBool::new(false));
+        let notice = {
+            let broken = Arc::clone(&broken);
+            move |pushed: PushInfo| {
+                if pushed.kind == PushKind::Disconnection {
+                    broken.store(true, Ordering::Release);
+                }
+                Ok::<(), Infallible>(())
+            }
+        };
         // Deadlines are set here, by command.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE);
-        self.0.client.get_multiplexed_async_connection_with_config(&config).await
+            .set_pipeline_buffer_size(QUEUE)
+            .set_push_sender(notice);
+        let connection = self.0.client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Live { connection, broken })
     }
 }
 
@@ -172,5 +207,29 @@ pub(super) async fn within_patience<T>(
 impl std::fmt::Debug for Redis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Redis").field(&self.0.address).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::redis::cmd;
+
+    use crate::redis::tests::redis;
+
+    /// Servers close idle connections, and restart. The next command must not fail for it: nobody could say whether it was
+    /// executed.
+    #[tokio::test]
+    async fn a_connection_that_ended_is_replaced_before_the_next_command() {
+        let redis = redis();
+        let id = cmd("CLIENT").arg("ID").to_owned();
+        for _ in 0..20 {
+            let first: u64 = redis.call(&id).await.unwrap();
+            let killer = redis.another();
+            killer.call::<u64>(cmd("CLIENT").arg("KILL").arg("ID").arg(first)).await.unwrap();
+            while redis.live().is_some() {
+                tokio::task::yield_now().await;
+            }
+            assert_ne!(redis.call::<u64>(&id).await.unwrap(), first);
+        }
     }
 }

@@ -89,3 +89,20 @@ async fn an_answer_may_come_before_the_body_is_over() {
     let reply = visitor.reply("POST").await;
     assert_eq!((reply.status(), reply.text().as_str()), (401, "no"));
 }
+
+#[tokio::test]
+async fn hints_may_come_before_the_continue() {
+    let origin = Origin::start().await;
+    let tunnel = Tunnel::to(&origin.url()).await;
+    let mut visitor = tunnel.ask("POST /upload", &EXPECTS).await;
+    let mut answers = origin.accept().await;
+    let head = answers.head().await;
+    answers.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n").await;
+    assert_eq!(visitor.head().await.status(), 103);
+    answers.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert_eq!(visitor.head().await.status(), 100);
+    visitor.send("hello").await;
+    assert_eq!(answers.rest_of_request(&head).await.0, b"hello");
+    answers.send(origin::ok("got it")).await;
+    assert_eq!(visitor.reply("POST").await.text(), "got it");
+}
