@@ -38,7 +38,8 @@ async fn the_origin_sees_the_same_of_a_visitor_whichever_node_it_came_to() {
     let origin = Origin::start().await.answering(|_| origin::ok("seen"));
     let (cluster, client, _) = across(&origin.url()).await;
     for door in [cluster.door_at(0, &client), cluster.door_at(1, &client), cluster.door(&client)] {
-        let fields = ["X-Many: 1", "x-many: 2", "Cookie: a=b; c=d", "X-Forwarded-Host: forged", "Te: trailers"];
+        let fields =
+            ["X-Many: 1", "x-many: 2", "Cookie: a=b; c=d", "X-Forwarded-Host: forged", "Te: trailers"];
         assert_eq!(door.ask("GET /seen?q", &fields).await.reply("GET").await.status(), 200);
     }
     let mut seen = origin.seen().into_iter().map(|request| {
@@ -51,7 +52,10 @@ async fn the_origin_sees_the_same_of_a_visitor_whichever_node_it_came_to() {
         (request.head.start, fields)
     });
     let local = seen.next().expect("three requests");
-    assert!(local.1.iter().any(|(name, value)| name == "x-forwarded-for" && value == b"127.0.0.1"), "{local:?}");
+    assert!(
+        local.1.iter().any(|(name, value)| name == "x-forwarded-for" && value == b"127.0.0.1"),
+        "{local:?}"
+    );
     for other in seen {
         assert_eq!(other, local);
     }
@@ -170,9 +174,9 @@ async fn websockets_keep_kinds_order_pings_and_codes() {
 
 #[tokio::test]
 async fn a_refused_websocket_is_refused_in_the_origins_words() {
-    let origin = Origin::start().await.answering(|_| {
-        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nX-Own: 1\r\n\r\nno".to_vec()
-    });
+    let origin = Origin::start()
+        .await
+        .answering(|_| b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nX-Own: 1\r\n\r\nno".to_vec());
     let (_cluster, _client, door) = across(&origin.url()).await;
     let reply = websocket::ask(&door, "/", &[]).await.reply("GET").await;
     assert_eq!((reply.status(), reply.text().as_str()), (403, "no"));
