@@ -36,6 +36,7 @@ mod limits {
 
 mod nodes {
     mod admin;
+    mod spread;
 }
 
 mod plugins {

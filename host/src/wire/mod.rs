@@ -9,6 +9,7 @@ mod encode;
 mod error;
 pub mod message;
 pub mod name;
+pub mod node;
 pub mod notes;
 pub mod registration;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use decode::{Decoded, Limits};
 pub use error::DecodeError;
 pub use message::Message;
 pub use name::TunnelName;
+pub use node::NodeId;
 pub use notes::Notes;
 
 /// The WebSocket subprotocol of this dialect.
