@@ -40,6 +40,7 @@ mod limits {
 
 mod nodes {
     mod admin;
+    mod spread;
 }
 
 mod plugins {
