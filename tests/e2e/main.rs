@@ -41,6 +41,10 @@ mod limits {
     mod visitors;
 }
 
+mod nodes {
+    mod admin;
+}
+
 mod plugins {
     mod applications;
     mod author;

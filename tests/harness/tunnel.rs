@@ -42,6 +42,8 @@ pub(crate) fn path_text(path: &Path) -> &str {
 pub(crate) struct Proxy {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
+    /// Its admin listener, if it was given one.
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) home: Home,
 }
 
@@ -60,9 +62,10 @@ impl Proxy {
         let fixed = ["proxy", "--listen", listen, "--domain", "localhost", "--log-format", "json"];
         let mut process = Process::start("proxy", home.path(), fixed.iter().chain(arguments));
         let event = process.event("listening").await;
-        let address = event["address"].as_str().and_then(|text| text.parse().ok());
+        let [address, admin] =
+            ["address", "admin"].map(|key| event[key].as_str().and_then(|text| text.parse().ok()));
         let address = address.unwrap_or_else(|| panic!("no address in {event}"));
-        Self { process, address, home }
+        Self { process, address, admin, home }
     }
 
     /// Where clients connect.

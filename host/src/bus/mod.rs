@@ -13,6 +13,8 @@ pub use redis::RedisBus;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
+use prometheus_client::registry::Registry;
+
 use crate::{exchange::Forward, wire::TunnelName};
 
 /// One live session as the bus sees it: something that takes exchanges and knows how busy it is.
@@ -69,9 +71,14 @@ pub trait Bus: Forward {
         Box::pin(std::future::ready(()))
     }
 
-    /// Whether other nodes can be reached.
+    /// Whether other nodes can be reached. Asked often: it is known without asking anybody.
     fn standing(&self) -> Standing {
         Standing::Connected
+    }
+
+    /// Puts what the bus counts where it is read from.
+    fn register_metrics(&self, registry: &mut Registry) {
+        let _ = registry;
     }
 
     /// This node will end: others look elsewhere first.

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Pause after a failed accept: out of file descriptors, it fails until some connection ends.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a draining node keeps connections that are unused: a balancer's next request may be on its way on each of them, and
 /// if it is met by a close, nobody knows whether it was acted on. Those that are used are told to be the last by the answer.
@@ -54,7 +54,6 @@ pub(super) async fn accept(listener: TcpListener, shared: &Arc<Shared>, stop: &C
             Ok((socket, peer)) => {
                 shared.visitors.spawn(serve(shared.clone(), socket, peer));
             }
-            // The visitor left between the handshake and now.
             Err(error) if is_theirs(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "can't take a connection");
@@ -80,12 +79,14 @@ fn take_waiting(listener: TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-fn is_theirs(error: &io::Error) -> bool {
+/// Whether an accept failed because of the visitor, who left between the handshake and now.
+pub(super) fn is_theirs(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
+    let _counted = shared.metrics.connection();
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     if let Err(error) = prepare(&socket) {
         tracing::debug!(%peer, %error, "a connection was gone before it began");

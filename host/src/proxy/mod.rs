@@ -3,19 +3,22 @@
 //! Owns the life of one node, from [`bind`] to the end of [`Proxy::run`]. Must not know how a session works inside.
 //!
 //! A node leaves in this order, so that nobody's exchange is cut short without need:
-//! 1. it isn't ready any more (`/healthz`), and takes no new connections;
+//! 1. it isn't ready any more (`/readyz`), and takes no new connections;
 //! 2. clients are told to move (`drain`); idle visitors are let go;
 //! 3. exchanges under way have the grace period to end, those of other nodes' visitors too;
 //! 4. what is left is cancelled (`kill`), sessions with it;
 //! 5. the node leaves the bus.
 
+mod admin;
 mod answer;
 mod attach;
 pub mod config;
 mod connection;
+mod health;
 mod interim;
 mod limits;
 mod linger;
+mod metrics;
 mod outgoing;
 mod own;
 mod page;
@@ -35,7 +38,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -44,6 +47,8 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    admin::Admin,
+    metrics::{Counted, Metrics},
     policy::{Base, PolicyStage, PolicySwitch},
     route::Names,
 };
@@ -64,28 +69,45 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// # Errors
 /// The address can't be listened on.
 pub async fn bind(config: Config) -> Result<Proxy, BindError> {
-    let failed = |source| BindError { address: config.listen, source };
-    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let random = || getrandom::u64().map_err(|error| failed(io::Error::other(error)));
-    let (base, node) = (random()?, NodeId(random()?));
-    let limits = &config.limits;
-    let bus: Arc<dyn Bus> = match &config.redis {
-        None => Arc::new(MemoryBus::new(limits.max_sessions_per_name)),
-        Some(redis) => {
-            let (seats, message) = (limits.max_sessions_per_name, limits.max_websocket_message);
-            let bus = RedisBus::start(redis.clone(), node, seats, message);
-            bus.connected().await;
-            Arc::new(bus)
-        }
+    let (listener, address) = listen("--listen", config.listen).await?;
+    let admin = match config.admin {
+        Some(admin) => Some(listen("--admin", admin).await?),
+        None => None,
     };
-    Ok(Proxy { listener, address, shared: Arc::new(Shared::new(config, address, base, bus)) })
+    let no_randomness = |error| BindError { flag: "--listen", address, source: io::Error::other(error) };
+    let base = getrandom::u64().map_err(no_randomness)?;
+    let node = NodeId(getrandom::u64().map_err(no_randomness)?);
+    let bus = bus_of(&config, node).await;
+    let shared = Arc::new(Shared::new(config, address, base, bus));
+    let admin = admin.map(|(listener, address)| Admin::start(listener, address, Arc::clone(&shared)));
+    Ok(Proxy { listener, address, admin, shared })
+}
+
+/// The bus that the settings want. It may still be connecting; then only the node's own tunnels are reached for now.
+async fn bus_of(config: &Config, node: NodeId) -> Arc<dyn Bus> {
+    let limits = &config.limits;
+    let Some(redis) = &config.redis else {
+        return Arc::new(MemoryBus::new(limits.max_sessions_per_name));
+    };
+    let bus =
+        RedisBus::start(redis.clone(), node, limits.max_sessions_per_name, limits.max_websocket_message);
+    bus.connected().await;
+    Arc::new(bus)
+}
+
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |source| BindError { flag, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// An address can't be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {address}")]
+#[error("can't listen on {address} ({flag})")]
 pub struct BindError {
+    /// What names it.
+    pub flag: &'static str,
     /// The address.
     pub address: SocketAddr,
     /// Why.
@@ -96,6 +118,7 @@ pub struct BindError {
 pub struct Proxy {
     listener: TcpListener,
     address: SocketAddr,
+    admin: Option<Admin>,
     shared: Arc<Shared>,
 }
 
@@ -103,6 +126,11 @@ impl Proxy {
     /// Where it listens, with the real port.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where an operator's programs ask for its health, with the real port.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// How it is reached from outside; no slash at the end.
@@ -117,16 +145,19 @@ impl Proxy {
 
     /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and five seconds later.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { listener, address, shared } = self;
+        let Self { listener, address, admin, shared } = self;
         // Should this future be dropped half-way, nothing of it lives on.
         let _end = shared.kill.clone().drop_guard();
         let report = shared.config.report.clone();
-        report(Event::Listening { address, public_url: shared.names.public_url() });
+        // Before anybody hears that it listens: the next thing may be a question whether it is ready.
+        shared.serving.store(true, Ordering::Relaxed);
+        let public_url = shared.names.public_url();
+        report(Event::Listening { address, public_url, admin: admin.as_ref().map(|admin| admin.address) });
 
         connection::accept(listener, &shared, &stop).await;
         shared.bus.drain();
         shared.drain.cancel();
-        report(Event::Draining { exchanges: shared.exchanges.load(Ordering::Relaxed) });
+        report(Event::Draining { exchanges: shared.metrics.exchanges() });
         shared.visitors.close();
         shared.sessions.close();
         let grace = shared.config.grace_period;
@@ -140,6 +171,8 @@ impl Proxy {
         let _ = tokio::time::timeout(LAST_WORDS, shared.sessions.wait()).await;
         shared.bus.leave().await;
         report(Event::Stopped);
+        // It has answered to the end.
+        drop(admin);
     }
 }
 
@@ -162,12 +195,17 @@ pub(crate) struct Shared {
     pub(crate) kill: CancellationToken,
     /// A permit for each connected client that hasn't registered yet.
     pub(crate) unregistered: Arc<Semaphore>,
-    exchanges: AtomicUsize,
+    pub(crate) metrics: Metrics,
+    /// It has begun to serve.
+    serving: AtomicBool,
     ids: Ids,
 }
 
 impl Shared {
-    fn new(config: Config, address: SocketAddr, first_id: u64, bus: Arc<dyn Bus>) -> Self {
+    fn new(mut config: Config, address: SocketAddr, first_id: u64, bus: Arc<dyn Bus>) -> Self {
+        let metrics = Metrics::new();
+        metrics.register(|registry| bus.register_metrics(registry));
+        config.report = metrics.watch(config.report);
         let limits = &config.limits;
         let base = Base {
             domain: config.domain.clone(),
@@ -188,7 +226,8 @@ impl Shared {
             drain: CancellationToken::new(),
             kill: CancellationToken::new(),
             unregistered: Arc::new(Semaphore::new(limits.max_unregistered)),
-            exchanges: AtomicUsize::new(0),
+            metrics,
+            serving: AtomicBool::new(false),
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,
         }
@@ -208,18 +247,14 @@ impl Shared {
 }
 
 /// An exchange that is under way until this is dropped.
-pub(crate) struct OpenExchange(Arc<Shared>);
+pub(crate) struct OpenExchange {
+    shared: Arc<Shared>,
+    _counted: Counted,
+}
 
 impl OpenExchange {
     fn new(shared: Arc<Shared>) -> Self {
-        shared.exchanges.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
-    }
-}
-
-impl Drop for OpenExchange {
-    fn drop(&mut self) {
-        self.0.exchanges.fetch_sub(1, Ordering::Relaxed);
+        Self { _counted: shared.metrics.exchange(), shared }
     }
 }
 
@@ -251,6 +286,8 @@ pub enum Event {
         address: SocketAddr,
         /// How the proxy is reached from outside, e.g. `http://localhost:6519`.
         public_url: String,
+        /// The address of the admin listener, if there is one.
+        admin: Option<SocketAddr>,
     },
     /// A client registered a session.
     Registered {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     Shared, answer,
+    health::Readiness,
     page::{Form, Page},
 };
 use crate::exchange::{Body, ExchangeId};
@@ -38,6 +39,17 @@ pub(super) fn health(shared: &Shared) -> Response<Body> {
     } else {
         (StatusCode::OK, "ok\n")
     };
+    line(status, text)
+}
+
+/// Whether a load balancer should send visitors and clients here: as the admin listener answers, for those that see this one
+/// alone.
+pub(super) fn ready(shared: &Shared) -> Response<Body> {
+    let readiness = Readiness::of(shared);
+    line(readiness.status(), readiness.words())
+}
+
+fn line(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::full(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -63,6 +63,8 @@ pub(crate) enum Own {
     Greeting,
     /// Whether the node takes exchanges.
     Health,
+    /// The same, as a load balancer asks.
+    Ready,
     /// Anything else.
     Other,
 }
@@ -217,6 +219,7 @@ fn own(path: &PathAndQuery) -> Route {
     Route::Own(match path.path() {
         "/" => Own::Greeting,
         "/healthz" => Own::Health,
+        "/readyz" => Own::Ready,
         "/proxy/subscribe" => Own::Subscribe,
         _ => Own::Other,
     })

@@ -1,5 +1,6 @@
 //! The public role over real sockets, with fakes in the seats.
 
+mod admin;
 mod drain;
 mod errors;
 mod flow;
@@ -99,6 +100,7 @@ where
 struct Node {
     shared: Arc<Shared>,
     address: std::net::SocketAddr,
+    admin: Option<std::net::SocketAddr>,
     stop: CancellationToken,
     running: JoinHandle<()>,
     events: Arc<Mutex<Vec<Event>>>,
@@ -112,8 +114,9 @@ impl Node {
         config.report = Arc::new(move |event| seen.lock().unwrap().push(event));
         let proxy = bind(config).await.unwrap();
         let (shared, address, stop) = (proxy.shared.clone(), proxy.address(), CancellationToken::new());
+        let admin = proxy.admin_address();
         let running = tokio::spawn(proxy.run(stop.clone()));
-        Self { shared, address, stop, running, events, seats: Vec::new() }
+        Self { shared, address, admin, stop, running, events, seats: Vec::new() }
     }
 
     /// One tunnel, held by a function.

@@ -80,7 +80,7 @@ pub(super) fn accept(offer: Offer, accepted: Accepted, exchange: OpenExchange) -
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, offer.accept);
-    let shared = exchange.0.clone();
+    let shared = exchange.shared.clone();
     shared.visitors.spawn(run(offer.upgraded, duplex, exchange));
     let mut response = Response::new(Outgoing::from(Body::empty()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -99,7 +99,7 @@ pub(super) async fn refused(upgrade: OnUpgrade) {
 }
 
 async fn run(upgraded: OnUpgrade, far: Duplex, exchange: OpenExchange) {
-    let shared: &Shared = &exchange.0;
+    let shared: &Shared = &exchange.shared;
     let both = async {
         // Fails if the visitor is gone; dropping the far end then breaks it off.
         let Ok(io) = upgraded.await else { return };

@@ -83,11 +83,20 @@ async fn dispatch(
     let own = |response| Err(Failure::Answered(Box::new(response)));
     match shared.names.route(&target) {
         Route::Tunnel { name, target: path } => {
-            forward(connection, exchange, form, request, Destination { name, path, target }).await
+            let outcome = shared.metrics.outcome();
+            let destination = Destination { name, path, target };
+            let answered = forward(connection, exchange, form, request, destination).await;
+            match &answered {
+                Ok(response) => outcome.answered(response.status()),
+                Err(Failure::Answered(response)) => outcome.answered(response.status()),
+                Err(Failure::Forward(error)) => outcome.failed(error.kind().code()),
+            }
+            answered
         }
         Route::Own(Own::Subscribe) => Ok(attach::subscribe(shared, request, connection.peer, exchange).await),
         Route::Own(Own::Greeting) => own(own::greeting(shared, method, exchange, form)),
         Route::Own(Own::Health) => own(own::health(shared)),
+        Route::Own(Own::Ready) => own(own::ready(shared)),
         Route::Own(Own::Other) => own(own::other(exchange, form)),
         Route::NotAName => Err(no_such("this address doesn't contain the name of a tunnel")),
         Route::UnknownHost => Err(no_such("this proxy doesn't serve the host that the request names")),

@@ -212,12 +212,14 @@ fn session_ended() -> ForwardError {
     ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session ended before the answer")
 }
 
-/// Wakes the body's pump when the far end asks for the body; everything else goes on to the visitor.
+/// Wakes the body's pump when the far end asks for the body. All goes on to the visitor: where another session lies
+/// between, its pump sleeps too.
 fn on_continue(wanted: Arc<Notify>, next: Option<Interim>) -> Interim {
     Arc::new(move |status, headers| {
         if status == StatusCode::CONTINUE {
             wanted.notify_one();
-        } else if let Some(next) = &next {
+        }
+        if let Some(next) = &next {
             next(status, headers);
         }
     })

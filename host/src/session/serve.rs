@@ -1,14 +1,9 @@
 //! The answering side: one task for each exchange, from the request's head to the answer's last part.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use http_body::{Body as HttpBody, Frame};
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{
@@ -23,7 +18,7 @@ use super::{
 use crate::{
     exchange::{
         Accepted, Answer, Body, ErrorKind, Forward, ForwardError, Interim, Request, RequestKind, Response,
-        hygiene, websocket::join,
+        websocket::join,
     },
     wire::message::{RequestStart, ResponseStart},
 };
@@ -81,8 +76,8 @@ impl Exchange {
             None => (Body::full(first), None),
             Some(parts) if self.websocket => (Body::empty(), Some(parts)),
             Some(parts) => {
-                let body = InboundBody::new(Inbox::new(parts, Arc::clone(&self.guard)), first);
-                (self.asking(body, &head.headers), None)
+                let inbox = Inbox::new(parts, Arc::clone(&self.guard));
+                (Body::stream(InboundBody::new(inbox, first)), None)
             }
         };
         let done = match forward.forward(Request { head, body, context }).await {
@@ -101,17 +96,6 @@ impl Exchange {
             Ok(()) => {}
             Err(error) => self.cancel(error).await,
         }
-    }
-
-    /// Another node waits with the body of a request with `Expect: 100-continue` until it is asked. What asks here is
-    /// another session, and it does so by looking into the body. (A client's origin says it itself, by an interim response.)
-    fn asking(&self, body: InboundBody, headers: &HeaderMap) -> Body {
-        if !self.lines.settings.between_nodes() || !hygiene::expects_continue(headers) {
-            return Body::stream(body);
-        }
-        let (lines, id) = (Arc::clone(&self.lines), self.id);
-        let ask = Some(Box::new(move || lines.signal(Signal::Continue(id))) as Box<dyn FnOnce() + Send>);
-        Body::stream(Asking { body, ask })
     }
 
     async fn send_response(&self, response: Response) -> Result<(), ForwardError> {
@@ -171,30 +155,5 @@ impl Exchange {
                 let _ = lines.work.try_send(Command::Respond { response, websocket: false });
             }
         })
-    }
-}
-
-/// A body that asks for itself when it is first looked into.
-struct Asking {
-    body: InboundBody,
-    ask: Option<Box<dyn FnOnce() + Send>>,
-}
-
-impl HttpBody for Asking {
-    type Data = Bytes;
-    type Error = ForwardError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
-        if let Some(ask) = self.ask.take() {
-            ask();
-        }
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
     }
 }

@@ -14,7 +14,7 @@ use super::{
     bus::{BusFlag, BusParser},
     plugins::PluginFlags,
     units::{MaxBody, RateLimit, Size, Wait},
-    values::{Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
+    values::{AdminListen, Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
 };
 use crate::client::HostHeader;
 
@@ -158,6 +158,11 @@ pub struct ProxyArgs {
     /// Believe X-Forwarded-For and -Proto of these peers, web servers in front; may be given again
     #[arg(long, value_name = "CIDR", help_heading = "Address")]
     pub trusted_proxy: Vec<Network>,
+
+    /// Where load balancers and monitors ask: /healthz, /readyz, /metrics, without a password and not for visitors
+    /// [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Nodes")]
+    pub admin: Option<AdminListen>,
 
     /// What several proxies share the work over: redis://HOST:PORT/DATABASE, or rediss:// for TLS; a password stands
     /// better in the settings file [default: memory, for a proxy that is alone]

@@ -19,7 +19,9 @@ use super::{
     policy::PolicyTable,
     secret::SecretSource,
     units::{MaxBody, RateLimit, Size, Wait},
-    values::{Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target, Written},
+    values::{
+        AdminListen, Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target, Written,
+    },
 };
 use crate::client::HostHeader;
 
@@ -109,6 +111,8 @@ pub struct ProxyFile {
     pub also_known_as: Option<Vec<Written<PublicUrl>>>,
     /// As `--trusted-proxy`.
     pub trusted_proxies: Option<Vec<Written<Network>>>,
+    /// As `--admin`.
+    pub admin: Option<Written<AdminListen>>,
     /// As `--bus`.
     pub bus: Option<Written<Bus>>,
     /// Where the password of the bus is.
@@ -306,6 +310,10 @@ mod tests {
                 "line 2, limits: unknown field `max_bodies`, expected one of `max_body`",
             ),
             ("listen = 6519", "line 1, listen: \"6519\" is no address"),
+            (
+                "admin = \"6520\"",
+                "line 1, admin: \"6520\" is no address to listen on; write for example 127.0.0.1:6520",
+            ),
             ("listen = true", "expected text in quotes"),
             ("a b", "proxy.toml, line 1"),
             ("trusted_proxies = [\"10.0.0.0/8\",\n\"lan\"]", "trusted_proxies: \"lan\" is no network"),

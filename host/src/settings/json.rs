@@ -16,6 +16,8 @@ enum Line<'a> {
     Listening {
         address: SocketAddr,
         public_url: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        admin: Option<SocketAddr>,
     },
     Registered {
         #[serde(flatten)]
@@ -151,7 +153,9 @@ fn tenths_of_milliseconds(time: Duration) -> f64 {
 /// What the proxy tells.
 pub(super) fn proxy(event: &proxy::Event) -> String {
     match event {
-        proxy::Event::Listening { address, public_url } => Line::Listening { address: *address, public_url },
+        proxy::Event::Listening { address, public_url, admin } => {
+            Line::Listening { address: *address, public_url, admin: *admin }
+        }
         proxy::Event::Registered { tunnel, public_url, client } => Line::Registered {
             name: Name { name: None },
             public_url,
@@ -224,8 +228,13 @@ mod tests {
         let public_url = "http://localhost:6519".to_owned();
         for (event, expected) in [
             (
-                proxy::Event::Listening { address, public_url: public_url.clone() },
+                proxy::Event::Listening { address, public_url: public_url.clone(), admin: None },
                 json!({"event": "listening", "address": "127.0.0.1:6519", "public_url": public_url}),
+            ),
+            (
+                proxy::Event::Listening { address, public_url: public_url.clone(), admin: Some(address) },
+                json!({"event": "listening", "address": "127.0.0.1:6519", "public_url": public_url,
+                       "admin": "127.0.0.1:6519"}),
             ),
             (
                 proxy::Event::Registered {

@@ -19,7 +19,7 @@ use super::{
     plugins::{Sources, Wanted, wanted},
     policy::{self, Plan},
     units::Size,
-    values::{Domain, Listen, Written},
+    values::{AdminListen, Domain, Listen, Written},
 };
 use crate::{
     plugin::Role,
@@ -134,9 +134,11 @@ fn combine(
     advice: &mut Vec<String>,
 ) -> (Config, Output) {
     let listen = args.listen.or(value(file.listen)).unwrap_or_default();
+    let admin = args.admin.or(value(file.admin));
     let public_url = args.public_url.or(value(file.public_url)).map(|url| url.0);
     let domain = args.domain.or(value(file.domain));
     advice.extend(misleading(listen, public_url.is_some() || domain.is_some()));
+    advice.extend(admin.and_then(open_to_all));
     let answer_timeout = args.answer_timeout.or(value(file.answer_timeout));
     let grace_period = args.grace_period.or(value(file.grace_period));
     let mut limits = limits(file.limits, lines, mistakes);
@@ -152,7 +154,7 @@ fn combine(
         trusted_proxies: either(args.trusted_proxy, file.trusted_proxies).map(|net| net.0).collect(),
         policies: Vec::new(),
         redis: None,
-        admin: None,
+        admin: admin.map(|admin| admin.0),
         answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
         grace_period: grace_period.map_or(GRACE_PERIOD, |time| time.0),
         limits,
@@ -219,6 +221,16 @@ fn misleading(Listen(listen): Listen, has_name: bool) -> Option<String> {
     })
 }
 
+/// It tells about every tunnel together, and asks nobody who he is.
+fn open_to_all(AdminListen(admin): AdminListen) -> Option<String> {
+    (!admin.ip().is_loopback()).then(|| {
+        format!(
+            "the admin listener is on {admin}, where it asks nobody for a password: whoever reaches it reads this node's \
+             health and numbers; let nobody through to it but your load balancer and your monitor"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +239,7 @@ mod tests {
     const FILE: &str = r#"
         listen = "127.0.0.1:7000"
         domain = "file.example"
+        admin = "127.0.0.1:7001"
         public_url = "https://file.example"
         also_known_as = ["http://a.lan", "http://b.lan"]
         trusted_proxies = ["10.0.0.0/8"]
@@ -260,7 +273,7 @@ mod tests {
         assert_eq!(config.answer_timeout, Duration::from_secs(30));
         assert_eq!(output.format, LogFormat::Text);
         assert_eq!(advice, [""; 0]);
-        assert!(config.redis.is_none());
+        assert!(config.redis.is_none() && config.admin.is_none());
     }
 
     #[test]
@@ -268,6 +281,7 @@ mod tests {
         let ProxySettings { config, output, .. } = settings("tunnel proxy", FILE).unwrap();
         assert_eq!(config.listen.port(), 7000);
         assert_eq!(config.domain, "file.example");
+        assert_eq!(config.admin, Some("127.0.0.1:7001".parse().unwrap()));
         assert_eq!(config.public_url.unwrap(), "https://file.example/");
         assert_eq!(config.also_known_as.len(), 2);
         assert_eq!(config.trusted_proxies[0].to_string(), "10.0.0.0/8");
@@ -285,10 +299,11 @@ mod tests {
         let line = "tunnel proxy --listen 127.0.0.1:0 --domain flag.example --public-url http://flag.example \
                     --also-known-as http://c.lan --trusted-proxy ::1 --max-body unlimited --rate off \
                     --answer-timeout 1s --grace-period 2s --max-websocket-message 1MiB --max-exchanges 9 \
-                    --log-format text";
+                    --log-format text --admin [::1]:0";
         let ProxySettings { config, output, .. } = settings(line, FILE).unwrap();
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.domain, "flag.example");
+        assert_eq!(config.admin, Some("[::1]:0".parse().unwrap()));
         assert_eq!(config.public_url.unwrap(), "http://flag.example/");
         assert_eq!(config.also_known_as, ["http://c.lan/"]);
         assert_eq!(config.trusted_proxies[0].to_string(), "::1/128");
@@ -305,6 +320,17 @@ mod tests {
         assert!(advice("tunnel proxy --listen 0.0.0.0:6519").unwrap().contains("--domain NAME"));
         assert_eq!(advice("tunnel proxy --listen 0.0.0.0:6519 --domain example.com"), None);
         assert_eq!(advice("tunnel proxy --listen [::1]:6519"), None);
+    }
+
+    #[test]
+    fn an_admin_listener_that_others_reach_is_warned_of() {
+        let advice = |line| settings(line, "").unwrap().advice;
+        assert!(advice("tunnel proxy --admin 0.0.0.0:6520")[0].contains("asks nobody for a password"));
+        assert_eq!(advice("tunnel proxy --admin 127.0.0.1:6520"), [""; 0]);
+        assert_eq!(advice("tunnel proxy --admin [::1]:6520"), [""; 0]);
+        let [running, changed] =
+            ["1", "2"].map(|port| settings("tunnel proxy", &format!("admin = '127.0.0.1:{port}'")).unwrap());
+        assert_eq!(changed.differs_from(&running), ["admin"]);
     }
 
     #[test]

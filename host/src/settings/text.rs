@@ -191,14 +191,16 @@ fn duration(time: Duration) -> String {
 /// What the proxy tells.
 pub(super) fn proxy(event: &proxy::Event) -> String {
     match event {
-        proxy::Event::Listening { address, public_url } => {
+        proxy::Event::Listening { address, public_url, admin } => {
             let who =
                 if address.ip().is_loopback() { "this machine alone" } else { "everyone who can reach it" };
             let url = shown(public_url);
-            let end = how_to_end();
+            let admin =
+                admin.map(|admin| format!("  Admin        http://{admin}/metrics, /readyz, /healthz\n"));
+            let (admin, end) = (admin.unwrap_or_default(), how_to_end());
             format!(
                 "  Listening    {address} ({who})\n  Public URL   {BOLD}{url}{BOLD:#}\n  \
-                 To publish   tunnel 3000 --proxy {}\n{end}",
+                 To publish   tunnel 3000 --proxy {}\n{admin}{end}",
                 url.trim_end_matches('/')
             )
         }
@@ -281,11 +283,15 @@ mod tests {
         let listening = proxy::Event::Listening {
             address: "127.0.0.1:6519".parse().unwrap(),
             public_url: "http://localhost:6519/".to_owned(),
+            admin: Some("127.0.0.1:6520".parse().unwrap()),
         };
         let text = anstream::adapter::strip_str(&proxy(&listening)).to_string();
-        for part in
-            ["127.0.0.1:6519 (this machine alone)", "tunnel 3000 --proxy http://localhost:6519\n", "ctrl-c"]
-        {
+        for part in [
+            "127.0.0.1:6519 (this machine alone)",
+            "tunnel 3000 --proxy http://localhost:6519\n",
+            "http://127.0.0.1:6520/metrics",
+            "ctrl-c",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }

@@ -283,6 +283,22 @@ impl FromStr for Listen {
     }
 }
 
+/// Where programs ask for a proxy's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminListen(pub SocketAddr);
+
+impl FromStr for AdminListen {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        text.parse().map(Self).map_err(|_| {
+            Wrong(format!(
+                "\"{text}\" is no address to listen on; write for example 127.0.0.1:6520; port 0 takes a free one"
+            ))
+        })
+    }
+}
+
 /// A network, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(pub IpNet);

@@ -7,7 +7,7 @@ use prometheus_client::{
 
 /// Counters of one node's bus, since its start.
 #[derive(Debug, Default, Clone)]
-pub struct Metrics {
+pub(super) struct Metrics {
     /// Exchanges that were sent to another node.
     pub(super) forwarded: Counter,
     /// Exchanges of other nodes' visitors that were answered here.
@@ -30,7 +30,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Puts them where they are read from.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(super) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("bus");
         let mut add =
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());

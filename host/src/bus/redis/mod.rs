@@ -28,8 +28,6 @@ mod notice;
 #[cfg(test)]
 mod tests;
 
-pub use metrics::Metrics;
-
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -38,6 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::registry::Registry;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use self::{
@@ -45,6 +44,7 @@ use self::{
     directory::{Directory, Holder, Row},
     held::Held,
     links::Links,
+    metrics::Metrics,
     nodes::{Nodes, Presence},
     notice::{Names, Notice},
 };
@@ -136,11 +136,6 @@ impl RedisBus {
         let mut connected = self.core.connected.subscribe();
         let _ = timeout(2 * PATIENCE, connected.wait_for(Option::is_some)).await;
     }
-
-    /// What it counts.
-    pub fn metrics(&self) -> &Metrics {
-        &self.core.metrics
-    }
 }
 
 impl Bus for RedisBus {
@@ -166,6 +161,10 @@ impl Bus for RedisBus {
 
     fn standing(&self) -> Standing {
         self.core.standing()
+    }
+
+    fn register_metrics(&self, registry: &mut Registry) {
+        self.core.metrics.register(registry);
     }
 
     fn drain(&self) {

@@ -66,6 +66,7 @@ fn the_proxys_own_hosts() {
     {
         assert_eq!(route(host, "/?x"), Route::Own(Own::Greeting), "{host}");
         assert_eq!(route(host, "/healthz"), Route::Own(Own::Health));
+        assert_eq!(route(host, "/readyz"), Route::Own(Own::Ready));
         assert_eq!(route(host, "/proxy/subscribe?v=2"), Route::Own(Own::Subscribe));
         assert_eq!(route(host, "/Healthz"), Route::Own(Own::Other));
     }

@@ -100,5 +100,5 @@ async fn an_address_in_use_is_an_error_that_names_it() {
     let mut second = config();
     second.listen = node.address;
     let error = bind(second).await.err().unwrap();
-    assert_eq!(error.to_string(), format!("can't listen on {}", node.address));
+    assert_eq!(error.to_string(), format!("can't listen on {} (--listen)", node.address));
 }
