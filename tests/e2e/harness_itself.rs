@@ -197,8 +197,9 @@ async fn nginx_serves_what_the_documentation_says_and_takes_changes_over() {
     let listen = origin::vacant().await;
     let mut nginx = Nginx::start(listen, &nginx::documented(listen, &[one.address()])).await;
     let door = Door { address: nginx.address(), host: "any.localhost".to_owned() };
-    let tally = load::Load::start(&door, 4, 100).finish().await;
-    tally.all_well(100);
+    let load = load::Load::start(&door, 4);
+    load.reaches(100).await;
+    load.finish().await.all_well();
     let sockets = load::Sockets::open(&door, 3).await;
     nginx.reload(&nginx::documented(listen, &[two.address()])).await;
     assert_eq!(door.get("/").await.text(), "two");

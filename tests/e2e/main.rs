@@ -29,6 +29,9 @@ mod liveness {
 
 mod cluster {
     mod crossing;
+    mod killed;
+    mod redis;
+    mod restart;
 }
 
 mod limits {

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use futures_util::future::select_all;
+
 use super::{
     Client, Door, Exit, Nginx, Process, Redis, Wire, nginx, origin::vacant, process::TUNNEL, program,
     tunnel::Home, within,
@@ -58,6 +60,17 @@ impl Cluster {
     /// A client of the same key that stays with this node.
     pub(crate) async fn client_at(&self, node: usize, target: &str) -> Client {
         Client::start(&self.nodes[node].url(), target, &self.home.file("key.pem"), &[]).await
+    }
+
+    /// The node at which a client has registered that nobody has asked for yet.
+    pub(crate) async fn holder(&mut self) -> usize {
+        let registered = self.nodes.iter_mut().enumerate().map(|(number, node)| {
+            Box::pin(async move {
+                node.process.event("registered").await;
+                number
+            })
+        });
+        select_all(registered).await.0
     }
 
     /// Where visitors of this client come in by the balancer.

@@ -21,8 +21,9 @@ impl Nginx {
         let file = home.file("nginx.conf");
         // Before it has read its settings it would write to the system's own log.
         let arguments = ["-p", path_text(home.path()), "-c", path_text(&file), "-e", "stderr"];
-        let mut process =
-            Process::run("nginx", home.path(), &program("nginx", "nginx-light"), arguments, &[]);
+        let process = Process::run("nginx", home.path(), &program("nginx", "nginx-light"), arguments, &[]);
+        // If it were killed, its worker would live on.
+        let mut process = process.ended_by(Signal::TERM);
         // Its worker is there, and the address was taken before.
         process.words("start worker process ").await;
         Self { address, process, home }

@@ -4,7 +4,7 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header::CONNECTION};
 use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
@@ -23,6 +23,10 @@ use super::{
 
 /// Pause after a failed accept: out of file descriptors, it fails until some connection ends.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a draining node keeps connections that are unused: a balancer's next request may be on its way on each of them, and
+/// if it is met by a close, nobody knows whether it was acted on. Those that are used are told to be the last by the answer.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// The number of headers for which hyper needs no allocation; asking for the same number explicitly costs one.
 const HYPERS_MAX_HEADERS: usize = 100;
@@ -43,7 +47,7 @@ pub(super) async fn accept(listener: TcpListener, shared: &Arc<Shared>, stop: &C
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return take_waiting(listener, shared),
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -58,6 +62,19 @@ pub(super) async fn accept(listener: TcpListener, shared: &Arc<Shared>, stop: &C
                     () = tokio::time::sleep(ACCEPT_PAUSE) => {}
                 }
             }
+        }
+    }
+}
+
+/// Takes connections that the kernel has taken already. It would reset them, with the requests that were sent on them.
+fn take_waiting(listener: TcpListener, shared: &Arc<Shared>) {
+    // Where this fails there is nobody to wait for.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((socket, peer)) = listener.accept() {
+        if socket.set_nonblocking(true).is_ok()
+            && let Ok(socket) = TcpStream::from_std(socket)
+        {
+            shared.visitors.spawn(serve(shared.clone(), socket, peer));
         }
     }
 }
@@ -87,7 +104,7 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
     };
     let (io, interims) = InterimIo::new(io, Box::new(replace));
     let builder = builder(&shared.config.limits);
-    let drain = shared.drain.clone();
+    let (drain, let_go) = (shared.drain.clone(), LET_GO.min(shared.config.grace_period));
     let node = shared.clone();
     // Sessions die first, so that visitors who still wait hear what became of their request.
     let mut killed = std::pin::pin!(async move { node.killed_and_told().await });
@@ -97,7 +114,7 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
         let turn = connection.interims.turn();
         let upgrade = request.extensions().get::<OnUpgrade>().cloned();
         async move {
-            let response = visitor::answer(connection.clone(), request).await;
+            let mut response = visitor::answer(connection.clone(), request).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 turn.for_ever();
                 return Ok::<_, Infallible>(response);
@@ -105,18 +122,25 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
             if let Some(upgrade) = upgrade {
                 connection.shared.visitors.spawn(upgrade::refused(upgrade));
             }
+            if connection.shared.drain.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(response.map(|body| body.during(turn)))
         }
     });
     let mut http = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
 
-    let mut draining = false;
+    let mut leaving = std::pin::pin!(async move {
+        drain.cancelled().await;
+        tokio::time::sleep(let_go).await;
+    });
+    let mut left = false;
     let ended = loop {
         tokio::select! {
             biased;
             ended = &mut http => break Some(ended),
-            () = drain.cancelled(), if !draining => {
-                draining = true;
+            () = &mut leaving, if !left => {
+                left = true;
                 // Ends an idle connection now, and a busy one after its exchange.
                 Pin::new(&mut http).graceful_shutdown();
             }

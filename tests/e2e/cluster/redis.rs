@@ -1,0 +1,156 @@
+//! Redis that goes away and comes back empty: local tunnels don't notice, the others come back by themselves.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Cluster, Door, Origin, Pattern, Redis, load, within};
+
+/// What is said to visitors of a tunnel that can't be reached without Redis.
+const UNREACHED: (u16, &str) = (503, "bus-away");
+
+/// Remote tunnels are back in this time after Redis is.
+const BACK: Duration = Duration::from_secs(5);
+
+/// Whether the long versions of tests are wanted.
+fn full() -> bool {
+    std::env::var_os("TUNNEL_TEST_FULL").is_some()
+}
+
+/// Asks until this comes; whatever comes before is an answer that says something.
+async fn until(door: &Door, wanted: (u16, Option<&str>)) {
+    within(&format!("answers with {wanted:?}"), async {
+        loop {
+            let reply = door.get("/").await;
+            let (status, error) = (reply.status(), reply.error());
+            if (status, error.as_deref()) == wanted {
+                return;
+            }
+            assert!(status == 200 || error.is_some(), "{status}: {}", reply.text());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn local_tunnels_never_fail_without_redis_and_remote_ones_come_back() {
+    let origin = load::echoing().await;
+    let mut cluster = Cluster::start(&["--rate", "off"]).await;
+    let client = cluster.client_at(0, &origin.url()).await;
+    let (local, remote) = (cluster.door_at(0, &client), cluster.door_at(1, &client));
+    let load = load::Load::start(&local, 2);
+    let sockets = load::Sockets::open(&local, 5).await;
+    for round in 0..2 {
+        assert_eq!(remote.get("/").await.status(), 200);
+        if round == 0 {
+            cluster.redis.kill().await
+        } else {
+            cluster.redis.stop().await
+        }
+        let begin = Instant::now();
+        until(&remote, (UNREACHED.0, Some(UNREACHED.1))).await;
+        let noticed = begin.elapsed();
+        assert!(noticed < BACK, "said after {noticed:?}");
+        let mut often = tokio::time::interval(Duration::from_millis(100));
+        while full() && round == 0 && begin.elapsed() < Duration::from_secs(10) {
+            often.tick().await;
+            remote.get("/").await.explained(UNREACHED.0, UNREACHED.1);
+        }
+        let reply = remote.get("/").await;
+        reply.explained(UNREACHED.0, UNREACHED.1);
+        let seconds = reply.head.text("retry-after").expect("when to come back");
+        assert!(seconds.parse::<u32>().is_ok_and(|seconds| seconds <= 5), "{seconds}");
+        // Balancers must not take a node away that serves its own.
+        assert_eq!(cluster.nodes[0].health("/healthz").await, 200);
+        load.goes_on_for(100).await;
+
+        cluster.redis.start_again().await;
+        let begin = Instant::now();
+        for node in 0..3 {
+            until(&cluster.door_at(node, &client), (200, None)).await;
+        }
+        let back = begin.elapsed();
+        assert!(back < BACK, "back after {back:?}");
+    }
+    assert_eq!(sockets.finish().await, vec![load::End::Alive; 5]);
+    load.finish().await.all_well();
+}
+
+#[tokio::test]
+async fn a_client_that_comes_while_redis_is_away_is_served_here_and_found_elsewhere_later() {
+    let origin = load::echoing().await;
+    let mut cluster = Cluster::start(&[]).await;
+    cluster.redis.kill().await;
+    let client = cluster.client_at(2, &origin.url()).await;
+    assert_eq!(cluster.door_at(2, &client).get("/").await.status(), 200);
+    let remote = cluster.door_at(0, &client);
+    let reply = remote.get("/").await;
+    assert_eq!(reply.status(), UNREACHED.0, "{}", reply.text());
+    cluster.redis.start_again().await;
+    let begin = Instant::now();
+    until(&remote, (200, None)).await;
+    assert!(begin.elapsed() < BACK, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn nodes_start_without_redis_and_find_it_later() {
+    let origin = load::echoing().await;
+    let mut redis = Redis::start().await;
+    let url = redis.url();
+    redis.kill().await;
+    let mut cluster = Cluster::over(redis, &[&url, &url], &[]).await;
+    let client = cluster.client_at(0, &origin.url()).await;
+    assert_eq!(cluster.door_at(0, &client).get("/").await.status(), 200);
+    cluster.redis.start_again().await;
+    until(&cluster.door_at(1, &client), (200, None)).await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_breaks_in_mid_body_never_makes_a_wrong_one() {
+    const SIZE: usize = 8 << 20;
+    let origin = Origin::start().await;
+    let cluster = Cluster::start(&["--max-body", "unlimited"]).await;
+    let client = cluster.client_at(0, &origin.url()).await;
+    let door = cluster.door_at(1, &client);
+    for _ in 0..5 {
+        let mut visitor = door.ask("GET /download", &[]).await;
+        let (mut answers, _) = origin.request().await;
+        answers.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n")).await;
+        let head = visitor.head().await;
+        let sending = async {
+            let (mut sent, mut pattern) = (0, Pattern::default());
+            while sent < SIZE {
+                let part = pattern.next((SIZE - sent) as u64);
+                if answers.try_send(part).await.is_err() {
+                    return;
+                }
+                sent += part.len();
+            }
+        };
+        let reading = async {
+            let mut pattern = Pattern::default();
+            let begin = visitor.exactly(SIZE / 8).await;
+            pattern.check(&begin);
+            // All inboxes at once: some of what is under way is heard by nobody.
+            cluster.redis.say("CLIENT KILL TYPE pubsub").await;
+            match visitor.rest_of_reply("GET", &head).await {
+                Ok((rest, _)) => panic!("whole, with {} bytes, over a link that broke", rest.len()),
+                Err(broken) => pattern.check(&broken.got),
+            }
+        };
+        tokio::join!(sending, reading);
+        let again = async {
+            loop {
+                let mut visitor = door.ask("GET /again", &[]).await;
+                tokio::select! {
+                    reply = visitor.reply("GET") => {
+                        reply.explained(UNREACHED.0, UNREACHED.1);
+                    }
+                    (mut answers, _) = origin.request() => {
+                        answers.send(crate::harness::origin::ok("again")).await;
+                        return assert_eq!(visitor.reply("GET").await.text(), "again");
+                    }
+                }
+            }
+        };
+        within("the subscription to be there again", again).await;
+    }
+}
