@@ -242,8 +242,10 @@ impl Inner {
         }
         drop(routes);
         if !matches!(ended, Ended::Local | Ended::ClosedByPeer) {
+            let exchanges = handle.cut_off();
             self.metrics.broken_links.inc();
-            tracing::warn!(node = %theirs.node, reason = %ended, exchanges = handle.busy(), "a link to another node broke");
+            self.metrics.broken_exchanges.inc_by(exchanges as u64);
+            tracing::warn!(node = %theirs.node, reason = %ended, exchanges, "a link to another node broke");
         }
     }
 

@@ -276,9 +276,6 @@ impl Core {
                 Err(error) => error,
             };
             let Some(unsent) = error.take_unsent() else {
-                if error.kind() == ErrorKind::TunnelGone {
-                    self.metrics.broken_exchanges.inc();
-                }
                 return ControlFlow::Break(Err(error));
             };
             (request, last) = (unsent, Some(error));
