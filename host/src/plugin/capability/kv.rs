@@ -3,9 +3,11 @@
 #[cfg(test)]
 mod contract;
 mod memory;
+mod redis;
 mod store;
 
 pub(super) use memory::Memory;
+pub use redis::RedisStore;
 pub use store::{BucketName, Place, Quota, Reply, Store, StoreError};
 
 use std::time::Duration;
