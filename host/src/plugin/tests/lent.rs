@@ -7,6 +7,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::redis::tests as redis;
 
 #[tokio::test]
 async fn entries_outlive_the_plugin_and_are_its_own() {
@@ -37,6 +38,38 @@ async fn a_shared_bucket_is_for_those_who_are_granted_it() {
     assert_eq!(done, json!(["v", denied, denied]));
     let outsider = load_probe(probe("kv-e")).await;
     assert_eq!(run(&outsider, json!([["kv.get", "sessions", "k"]])).await, json!([denied]));
+}
+
+#[tokio::test]
+async fn nodes_on_one_redis_see_the_same_entries() {
+    let mut config = probe(&redis::prefix().replace(':', "-"));
+    config.limits.kv_bytes = 100;
+    let node = async || {
+        let kv: Arc<dyn kv::Store> = Arc::new(kv::RedisStore::new(redis::redis()));
+        let host = Host::new(&Options { kv: Some(kv), ..Options::default() }).unwrap();
+        let plugin = host.load(&guest("probe"), config.clone()).await.unwrap();
+        Chain::new(vec![plugin], Arc::new(Origin::default()))
+    };
+    let (one, two) = (node().await, node().await);
+    let done = run(
+        &one,
+        json!([
+            ["kv.set", "default", "k", "v", 60_000],
+            ["kv.increment", "default", "n", 1, 60_000],
+            ["kv.set", "default", "large", 100, 60_000],
+        ]),
+    );
+    assert_eq!(done.await, json!([null, 1, { "error": "Error::Full" }]));
+    let done = run(
+        &two,
+        json!([
+            ["kv.get", "default", "k"],
+            ["kv.increment", "default", "n", 1, 60_000],
+            ["kv.swap", "default", "k", "v", "w", 60_000],
+        ]),
+    );
+    assert_eq!(done.await, json!(["v", 2, true]));
+    assert_eq!(run(&one, json!([["kv.get", "default", "k"]])).await, json!(["w"]));
 }
 
 #[tokio::test]

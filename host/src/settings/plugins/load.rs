@@ -99,10 +99,11 @@ impl Loader {
         Self { cache, kv: None, reporter, host: None, kept: Pack::default() }
     }
 
-    /// Plugins keep their entries there, if there is one: all nodes see them.
+    /// Plugins keep their entries there, if there is one: all nodes see them. Over a connection of their own, because it
+    /// is theirs to decide how much goes over it.
     #[must_use]
-    pub fn sharing(self, redis: Option<Redis>) -> Self {
-        let store = redis.map(|redis| Arc::new(kv::RedisStore::new(redis)) as _);
+    pub fn sharing(self, redis: Option<&Redis>) -> Self {
+        let store = redis.map(|redis| Arc::new(kv::RedisStore::new(redis.another())) as _);
         Self { kv: store, ..self }
     }
 
