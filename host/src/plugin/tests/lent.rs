@@ -86,6 +86,7 @@ async fn keys_values_and_quotas_are_bounded() {
             ["kv.get", "default", longer],
             ["kv.set", "default", "k", 65537, 0],
             ["kv.swap", "default", "k", null, 65537, 0],
+            ["kv.swap", "default", longest, 65537, "", 0],
             ["kv.increment", "default", "n", 5, 0],
             ["kv.increment", "default", "n", -7, 0],
             ["kv.swap", "default", "n", "-2", "x", 0],
@@ -98,7 +99,7 @@ async fn keys_values_and_quotas_are_bounded() {
     let no_number =
         json!({ "error": "Error::Other(\"the entry is no number that can be incremented by this\")" });
     let full = json!({ "error": "Error::Full" });
-    assert_eq!(done, json!([null, large, large, large, large, 5, -2, true, no_number, full]));
+    assert_eq!(done, json!([null, large, large, large, large, false, 5, -2, true, no_number, full]));
 }
 
 #[tokio::test]
