@@ -213,6 +213,7 @@ impl Shared {
             domain: config.domain.clone(),
             max_body: limits.max_body,
             rate: limits.rate,
+            redis: config.redis.clone(),
             answer_timeout: config.answer_timeout,
             next: bus.clone(),
         };
