@@ -105,8 +105,10 @@ impl Lane {
                     return Ok(());
                 }
             };
-            // Its successor is up, or can't be had now: either way the old session may go when it is done.
-            if let Some(old) = replaced.take() {
+            // A balancer may lead back to the node that sends us away, until it has noticed: the old session answers meanwhile.
+            let stays = matches!(&dialled, Err(error) if !error.nobody_listens() && !error.is_final());
+            // Its successor is up, or there is nowhere to go: the old session may go when it is done.
+            if !stays && let Some(old) = replaced.take() {
                 old.disconnect();
             }
             let mut nobody_listens = false;
@@ -138,14 +140,19 @@ impl Lane {
                 }
             };
             let retry_in = backoff.wait(Instant::now().into_std(), rand::random());
-            if self.up.load(Ordering::Relaxed) == 0 {
+            if replaced.as_ref().is_some_and(|old| old.state() != State::Ended) {
+                tracing::info!(reason, ?retry_in, "no replacement yet for a session that is about to end");
+            } else if self.up.load(Ordering::Relaxed) == 0 {
                 (self.config.report)(Event::Disconnected { reason, retry_in, nobody_listens });
             } else {
                 tracing::info!(reason, ?retry_in, "one of several sessions is away");
             }
             tokio::select! {
                 () = sleep(retry_in) => {}
-                () = self.stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => {
+                    replaced.inspect(Handle::disconnect);
+                    return Ok(());
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Client, Cluster, Origin, Signal, load, origin, websocket, within};
+use crate::harness::{Client, Cluster, Origin, Signal, load, origin, websocket};
 
 /// Requests while nodes restart one after the other. The number takes a minute; it is asked for with TUNNEL_TEST_FULL.
 fn requests() -> usize {
@@ -158,7 +158,7 @@ async fn what_outlasts_the_grace_period_is_told_to_come_back() {
     // The visitor's node stops, and the session's.
     for stops in [1, 0] {
         let door = cluster.door_at(1, &client);
-        let (mut visitor, mut answers) = websocket::open(&door, &origin, "/").await;
+        let (mut visitor, answers) = websocket::open(&door, &origin, "/").await;
         let mut reading = door.ask("GET /endless", &[]).await;
         let (mut endless, _) = origin.request().await;
         endless.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc").await;
@@ -171,7 +171,7 @@ async fn what_outlasts_the_grace_period_is_told_to_come_back() {
         assert!(reading.rest_of_reply("GET", &head).await.is_err(), "the body can't be whole");
         endless.closed().await;
         // The origin's end hears of it as well.
-        within("the origin's end to be told", answers.next()).await;
+        answers.into_wire().closed().await;
         cluster.nodes[stops].start_again().await;
     }
 }
