@@ -28,6 +28,7 @@ async fn nodes_restart_one_after_the_other_and_no_request_fails() {
         let exit = cluster.nodes[node].stop().await;
         assert_eq!(exit.code, Some(0), "{exit:?}");
         cluster.nodes[node].start_again().await;
+        cluster.nodes[node].is_visited().await;
     }
     load.reaches(requests()).await;
     load.finish().await.all_well();
@@ -57,6 +58,7 @@ async fn clients_on_every_node_survive_a_rolling_restart_too() {
         let exit = cluster.nodes[node].stop().await;
         assert_eq!(exit.code, Some(0), "{exit:?}");
         cluster.nodes[node].start_again().await;
+        cluster.nodes[node].is_visited().await;
     }
     load.goes_on_for(500).await;
     load.finish().await.all_well();
