@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use tunnel::wire::{
-    Decoded, Limits, Message, TunnelName,
+    Decoded, Limits, Message, NodeId, TunnelName,
     message::{BodyPart, CancelCode, Refusal, Registered, RequestStart, ResponseStart, WsKind, WsPart},
     registration::Statement,
 };
@@ -80,6 +80,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         max_body: Some(500_000),
         max_websocket_message: 16_777_216,
         max_exchanges: 4096,
+        node: Some(NodeId(0xab)),
     };
     let refusal = Refusal { code: "wrong-nonce".into(), text: "no".into(), retry: true };
     let trailers = headers(&[("etag", b"x")]);

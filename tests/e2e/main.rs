@@ -44,6 +44,7 @@ mod limits {
 
 mod nodes {
     mod admin;
+    mod spread;
 }
 
 mod plugins {

@@ -38,6 +38,10 @@ impl Redis {
         self.address
     }
 
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// What a node's `--bus` takes.
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)

@@ -32,10 +32,27 @@ struct Faults {
     jitter: Duration,
 }
 
+/// Where connections go.
+#[derive(Debug, Clone)]
+enum Target {
+    All(SocketAddr),
+    /// Each by its number; further ones wait.
+    Each(Vec<SocketAddr>),
+}
+
+impl Target {
+    fn of(&self, number: u64) -> Option<SocketAddr> {
+        match self {
+            Self::All(address) => Some(*address),
+            Self::Each(addresses) => addresses.get(usize::try_from(number).ok()?).copied(),
+        }
+    }
+}
+
 /// A relay on a port of its own; stops when dropped.
 pub(crate) struct Relay {
     address: SocketAddr,
-    target: watch::Sender<Option<SocketAddr>>,
+    target: watch::Sender<Target>,
     faults: watch::Sender<Faults>,
     accepted: watch::Sender<u64>,
     carried: watch::Sender<u64>,
@@ -43,11 +60,11 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay; connections wait until [`Self::lead_to`] says where they go.
+    /// Starts a relay; connections wait until [`Self::lead_to`] or [`Self::lead_next_to`] says where they go.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a listening socket has an address");
-        let target = watch::Sender::new(None);
+        let target = watch::Sender::new(Target::Each(Vec::new()));
         let faults = watch::Sender::new(Faults::default());
         let (accepted, carried) = (watch::Sender::new(0), watch::Sender::new(0));
         let mut task = JoinSet::new();
@@ -65,9 +82,18 @@ impl Relay {
         self.address
     }
 
-    /// Where connections go.
+    /// Where connections go, those that wait too.
     pub(crate) fn lead_to(&self, target: SocketAddr) {
-        self.target.send_replace(Some(target));
+        self.target.send_replace(Target::All(target));
+    }
+
+    /// Where the next connections go, one each, as a load balancer that takes turns would have it; those after them wait
+    /// until more is said.
+    pub(crate) fn lead_next_to(&self, targets: &[SocketAddr]) {
+        self.target.send_modify(|target| match target {
+            Target::Each(addresses) => addresses.extend(targets),
+            Target::All(_) => panic!("all connections lead to one place"),
+        });
     }
 
     /// Makes every connection of now a black hole: what is sent vanishes, and nobody is told. Later ones work.
@@ -116,7 +142,7 @@ impl Relay {
 /// What every connection needs to know.
 #[derive(Clone)]
 struct Way {
-    target: watch::Sender<Option<SocketAddr>>,
+    target: watch::Sender<Target>,
     faults: watch::Sender<Faults>,
     carried: watch::Sender<u64>,
 }
@@ -146,7 +172,8 @@ async fn accept_all(listener: TcpListener, way: Way, accepted: watch::Sender<u64
 
 async fn carry(near: TcpStream, way: Way, number: u64) {
     let mut target = way.target.subscribe();
-    let Ok(Some(address)) = target.wait_for(Option::is_some).await.map(|target| *target) else { return };
+    let known = target.wait_for(|target| target.of(number).is_some()).await;
+    let Some(address) = known.ok().and_then(|target| target.of(number)) else { return };
     way.free().await;
     let Ok(far) = TcpStream::connect(address).await else { return };
     for stream in [&near, &far] {

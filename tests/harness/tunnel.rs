@@ -68,6 +68,17 @@ impl Proxy {
         Self { process, address, admin, home }
     }
 
+    /// Several proxies, joined by no bus, that clients may dial by this relay's URL.
+    pub(crate) async fn behind<const N: usize>(relay: &Relay) -> [Self; N] {
+        let url = relay.url();
+        let arguments = ["--also-known-as", url.as_str()];
+        let starting = (0..N).map(|_| Self::start(&arguments));
+        let Ok(started) = futures_util::future::join_all(starting).await.try_into() else {
+            unreachable!("as many as were asked for")
+        };
+        started
+    }
+
     /// Where clients connect.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -17,7 +17,7 @@ pub struct Config {
     pub key: SigningKey,
     /// A label that gives this session a name of its own.
     pub session: Option<String>,
-    /// Sessions held open at once.
+    /// Sessions held open at once, at different nodes where that can be had.
     pub connections: usize,
     /// What answers visitors: an [`Origin`](super::Origin), with whatever stands before it.
     pub pipeline: Arc<dyn Forward>,

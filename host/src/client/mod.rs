@@ -10,6 +10,7 @@ mod origin;
 mod origin_body;
 mod origin_websocket;
 mod run;
+mod spread;
 pub mod summary;
 
 pub use config::{Config, HostHeader, OriginConfig};

@@ -1,14 +1,16 @@
-//! Keeps sessions to the proxy open: dials, serves, and dials again, until it is told to stop.
+//! Keeps sessions to the proxy open: dials, serves, and dials again, until it is told to stop. Where they can be at different nodes,
+//! they are.
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::{
+    sync::{self, Notify},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -17,17 +19,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Config, Event,
     backoff::{Backoff, STABLE},
-    dial::{Dialer, Socket},
+    dial::{DialError, Dialer},
+    spread::Spread,
     summary::Summarised,
 };
 use crate::{
     exchange::Forward,
     session::{self, Handle, State},
-    wire::{MAX_EXCHANGES, message::Registered},
+    wire::{MAX_EXCHANGES, NodeId},
 };
 
 /// How long exchanges under way may take after the client was told to stop.
 const LEAVE: Duration = Duration::from_secs(5);
+
+/// How long a session that was told to go stays when no replacement can be had: a little less than the proxy waits for it.
+const STAY: Duration = Duration::from_millis(2500);
 
 /// Why a client gave up, in a sentence for its user.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +62,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Refused>
         sessions: TaskTracker::new(),
         up: AtomicUsize::new(0),
         announced: AtomicBool::new(false),
+        spread: Mutex::default(),
+        seeking: sync::Mutex::default(),
+        doubled: Notify::new(),
         stop: stop.child_token(),
     });
     let mut lanes = JoinSet::new();
-    for _ in 0..connections {
+    for number in 0..connections {
         let lane = Arc::clone(&lane);
-        lanes.spawn(async move { lane.keep_open().await });
+        lanes.spawn(async move { lane.keep_open(number).await });
     }
     let mut outcome = Ok(());
     while let Some(ended) = lanes.join_next().await {
@@ -88,37 +97,52 @@ struct Lane {
     up: AtomicUsize,
     /// The public URL has been told.
     announced: AtomicBool,
+    /// Where the sessions are.
+    spread: Mutex<Spread>,
+    /// Held by the lane that looks for a better node: one that is found serves all, whoever finds it.
+    seeking: sync::Mutex<()>,
+    /// A session came to a node where another one is.
+    doubled: Notify,
     stop: CancellationToken,
+}
+
+/// A session that is served. When it is dropped it takes its leave: what is under way on it ends well, and nothing new
+/// begins.
+struct Session {
+    handle: Handle,
+    node: Option<NodeId>,
+    public_url: String,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.handle.disconnect();
+    }
 }
 
 impl Lane {
     /// Backoff around lives of a session.
-    async fn keep_open(self: Arc<Self>) -> Result<(), Refused> {
+    async fn keep_open(self: Arc<Self>, number: usize) -> Result<(), Refused> {
         let mut backoff = Backoff::new();
-        let mut replaced: Option<Handle> = None;
+        let mut replaced: Option<(Session, Instant)> = None;
         let mut hasty = false;
         loop {
-            let dialled = tokio::select! {
-                dialled = self.dialer.dial() => dialled,
-                () = self.stop.cancelled() => {
-                    replaced.inspect(Handle::disconnect);
-                    return Ok(());
-                }
+            let opened = tokio::select! {
+                opened = self.open() => opened,
+                () = self.stop.cancelled() => return Ok(()),
             };
-            // A balancer may lead back to the node that sends us away, until it has noticed: the old session answers meanwhile.
-            let stays = matches!(&dialled, Err(error) if !error.nobody_listens() && !error.is_final());
-            // Its successor is up, or there is nowhere to go: the old session may go when it is done.
-            if !stays && let Some(old) = replaced.take() {
-                old.disconnect();
-            }
+            // The old session may go when it is done: its successor is up, or it was with a proxy that is alone. Where a balancer
+            // sent us to a node that won't have us, it goes on answering until another one will.
+            let may_stay = opened.as_ref().is_err_and(|error| !error.nobody_listens());
+            replaced = replaced.filter(|(_, since)| may_stay && since.elapsed() < STAY);
             let mut nobody_listens = false;
-            let reason = match dialled {
-                Ok((socket, registered)) => {
+            let reason = match opened {
+                Ok(session) => {
                     let since = Instant::now();
-                    match self.serve(socket, registered).await {
+                    match self.live(number, session).await {
                         Life::Stopped => return Ok(()),
                         Life::Moving(old) => {
-                            replaced = Some(old);
+                            replaced = Some((old, Instant::now()));
                             (self.config.report)(Event::Moving);
                             let in_haste = since.elapsed() < STABLE;
                             if !(in_haste && std::mem::replace(&mut hasty, in_haste)) {
@@ -140,25 +164,25 @@ impl Lane {
                 }
             };
             let retry_in = backoff.wait(Instant::now().into_std(), rand::random());
-            if replaced.as_ref().is_some_and(|old| old.state() != State::Ended) {
-                tracing::info!(reason, ?retry_in, "no replacement yet for a session that is about to end");
-            } else if self.up.load(Ordering::Relaxed) == 0 {
+            if self.up.load(Ordering::Relaxed) == 0 && replaced.is_none() {
                 (self.config.report)(Event::Disconnected { reason, retry_in, nobody_listens });
             } else {
-                tracing::info!(reason, ?retry_in, "one of several sessions is away");
+                tracing::info!(
+                    reason,
+                    ?retry_in,
+                    "one of several sessions is away, or has no replacement yet"
+                );
             }
             tokio::select! {
                 () = sleep(retry_in) => {}
-                () = self.stop.cancelled() => {
-                    replaced.inspect(Handle::disconnect);
-                    return Ok(());
-                }
+                () = self.stop.cancelled() => return Ok(()),
             }
         }
     }
 
-    /// One life of a session.
-    async fn serve(&self, socket: Socket, registered: Registered) -> Life {
+    /// Opens a session and begins to serve it.
+    async fn open(&self) -> Result<Session, DialError> {
+        let (socket, registered) = self.dialer.dial().await?;
         let settings = session::Settings {
             tunnel: Some(registered.name.clone()),
             max_exchanges: usize::try_from(registered.max_exchanges).unwrap_or(usize::MAX).min(MAX_EXCHANGES),
@@ -167,26 +191,82 @@ impl Lane {
         };
         let (handle, driver) = session::serve(socket, settings, Arc::clone(&self.forward));
         self.sessions.spawn(driver.run());
+        Ok(Session { handle, node: registered.node, public_url: registered.public_url })
+    }
+
+    /// One life of a lane: a session, and whichever take its place while it is well.
+    async fn live(self: &Arc<Self>, number: usize, mut session: Session) -> Life {
         let first_up = self.up.fetch_add(1, Ordering::Relaxed) == 0;
-        self.announce(registered.public_url, first_up);
-        let life = tokio::select! {
-            biased;
-            ended = handle.ended() => Life::Ended(format!("the session was lost: {ended}")),
-            () = self.stop.cancelled() => {
-                handle.disconnect();
-                if timeout(LEAVE, handle.ended()).await.is_err() {
-                    handle.close();
+        self.announce(session.public_url.clone(), first_up);
+        if self.spread().came(number, session.node) {
+            self.doubled.notify_one();
+        }
+        let life = loop {
+            let handle = session.handle.clone();
+            tokio::select! {
+                biased;
+                ended = handle.ended() => break Life::Ended(format!("the session was lost: {ended}")),
+                () = self.stop.cancelled() => {
+                    drop(session);
+                    if timeout(LEAVE, handle.ended()).await.is_err() {
+                        handle.close();
+                    }
+                    break Life::Stopped;
                 }
-                Life::Stopped
+                () = handle.draining() => break match handle.state() {
+                    // It has ended, and is still saying why.
+                    State::Ended => Life::Ended(format!("the session was lost: {}", handle.ended().await)),
+                    _ => Life::Moving(session),
+                },
+                // The old one takes its leave now that this one is up.
+                elsewhere = self.elsewhere(number) => session = elsewhere,
             }
-            () = handle.draining() => match handle.state() {
-                // It has ended, and is still saying why.
-                State::Ended => Life::Ended(format!("the session was lost: {}", handle.ended().await)),
-                _ => Life::Moving(handle.clone()),
-            },
         };
+        self.spread().left(number);
         self.up.fetch_sub(1, Ordering::Relaxed);
         life
+    }
+
+    /// A session at a node where no other lane has one, once there is such a node and this lane has need of it.
+    async fn elsewhere(self: &Arc<Self>, number: usize) -> Session {
+        let turn = self.seeking.lock().await;
+        while self.spread().doubled(number) {
+            let pause = self.spread().pause(rand::random());
+            tokio::select! {
+                () = sleep(pause) => {}
+                // Things have changed, and the pause with them.
+                () = self.doubled.notified() => continue,
+            }
+            self.spread().dialled();
+            match self.open_aside().await {
+                Ok(session) if self.spread().moves(number, session.node) => {
+                    tracing::info!("one of several sessions is at another node now");
+                    return session;
+                }
+                Ok(_) => tracing::debug!("another session came to a node that has one"),
+                Err(error) => tracing::debug!(%error, "no session at another node"),
+            }
+        }
+        // Whoever is the first at a node stays so.
+        drop(turn);
+        std::future::pending().await
+    }
+
+    /// Opens a session in a task of its own. If nobody waits for it any more it takes its leave, instead of breaking off: the
+    /// proxy may have given it an exchange already.
+    async fn open_aside(self: &Arc<Self>) -> Result<Session, DialError> {
+        let lane = Arc::clone(self);
+        let opening = self.sessions.spawn(async move {
+            tokio::select! {
+                opened = lane.open() => Some(opened),
+                () = lane.stop.cancelled() => None,
+            }
+        });
+        match opening.await {
+            Ok(Some(opened)) => opened,
+            // The client stops, and whoever waits here with it.
+            _ => std::future::pending().await,
+        }
     }
 
     fn announce(&self, public_url: String, first_up: bool) {
@@ -199,12 +279,17 @@ impl Lane {
         };
         (self.config.report)(event);
     }
+
+    // A panic while the lock is held can't leave the places half-changed: nothing there panics between two changes.
+    fn spread(&self) -> MutexGuard<'_, Spread> {
+        self.spread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How a life ended.
 enum Life {
     Stopped,
     /// The proxy drains: a replacement is wanted before this one goes.
-    Moving(Handle),
+    Moving(Session),
     Ended(String),
 }

@@ -223,6 +223,7 @@ impl Attachment {
             max_body: config.limits.max_body,
             max_websocket_message: wide(config.limits.max_websocket_message),
             max_exchanges: wide(config.limits.max_exchanges.min(MAX_EXCHANGES)),
+            node: Some(self.shared.node),
         }
     }
 

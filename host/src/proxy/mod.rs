@@ -75,10 +75,10 @@ pub async fn bind(config: Config) -> Result<Proxy, BindError> {
         None => None,
     };
     let no_randomness = |error| BindError { flag: "--listen", address, source: io::Error::other(error) };
-    let base = getrandom::u64().map_err(no_randomness)?;
-    let node = NodeId(getrandom::u64().map_err(no_randomness)?);
+    let random = || getrandom::u64().map_err(no_randomness);
+    let (base, node) = (random()?, NodeId(random()?));
     let bus = bus_of(&config, node).await;
-    let shared = Arc::new(Shared::new(config, address, base, bus));
+    let shared = Arc::new(Shared::new(config, address, node, base, bus));
     let admin = admin.map(|(listener, address)| Admin::start(listener, address, Arc::clone(&shared)));
     Ok(Proxy { listener, address, admin, shared })
 }
@@ -190,6 +190,8 @@ impl Proxy {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) names: Names,
+    /// This run of the proxy.
+    pub(crate) node: NodeId,
     /// The origins by which clients may dial this proxy.
     pub(crate) origins: Vec<http::Uri>,
     pub(crate) bus: Arc<dyn Bus>,
@@ -212,7 +214,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(mut config: Config, address: SocketAddr, first_id: u64, bus: Arc<dyn Bus>) -> Self {
+    fn new(mut config: Config, address: SocketAddr, node: NodeId, first_id: u64, bus: Arc<dyn Bus>) -> Self {
         let metrics = Metrics::new();
         metrics.register(|registry| bus.register_metrics(registry));
         config.report = metrics.watch(config.report);
@@ -229,6 +231,7 @@ impl Shared {
         Self {
             origins: attach::own_origins(&config, address, &names.public_url()),
             names,
+            node,
             bus,
             pipeline: Arc::new(pipeline),
             visitors: TaskTracker::new(),

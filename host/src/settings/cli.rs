@@ -94,7 +94,7 @@ pub struct ClientArgs {
     #[arg(long, value_name = "LABEL", help_heading = "Tunnel", conflicts_with = "all")]
     pub session: Option<SessionLabel>,
 
-    /// Sessions held open at once [default: 1]
+    /// Sessions held open at once; where several proxies answer at the URL, at different ones [default: 1]
     #[arg(long, value_name = "N", help_heading = "Tunnel", value_parser = connections)]
     pub connections: Option<usize>,
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    MAX_PART, MAX_TEXT, Notes, TunnelName,
+    MAX_PART, MAX_TEXT, NodeId, Notes, TunnelName,
     cbor::Reader,
     error::DecodeError,
     message::{
@@ -98,12 +98,13 @@ struct Fields {
     refusal: Option<String>,
     retry: bool,
     notes: Notes,
+    node: Option<NodeId>,
 }
 
 impl Fields {
     fn read(&mut self, reader: &mut Reader, limits: &Limits) -> Result<(), DecodeError> {
         let key = reader.number()?;
-        if key > key::NOTES {
+        if key > key::NODE {
             return reader.skip();
         }
         if key == key::KIND || self.seen & (1 << key) != 0 {
@@ -140,7 +141,11 @@ impl Fields {
             key::REFUSAL => self.refusal = Some(reader.string(MAX_TEXT)?),
             key::NOTES => self.notes = reader.notes()?,
             key::RETRY => self.retry = reader.flag()?,
-            _ => unreachable!("the keys up to RETRY are all named above"),
+            key::NODE => {
+                let node = reader.string(MAX_TEXT)?.parse();
+                self.node = Some(node.map_err(|_| DecodeError::WrongType { at, wanted: "a node's name" })?);
+            }
+            _ => unreachable!("the keys up to NODE are all named above"),
         }
         Ok(())
     }
@@ -232,6 +237,7 @@ impl Fields {
             max_body: self.max_body,
             max_websocket_message: self.max_websocket_message,
             max_exchanges: self.max_exchanges,
+            node: self.node,
         };
         Ok(Message::RegistrationResponse { id: self.id, outcome: Ok(registered) })
     }

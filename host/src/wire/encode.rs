@@ -78,6 +78,9 @@ fn encode_registration(message: &Message) -> Bytes {
             }
             map.number(key::MAX_WEBSOCKET_MESSAGE, registered.max_websocket_message);
             map.number(key::MAX_EXCHANGES, registered.max_exchanges);
+            if let Some(node) = registered.node {
+                map.text(key::NODE, &node.to_string());
+            }
             map.finish()
         }
         Message::RegistrationResponse { id, outcome: Err(refusal) } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
-use super::{Notes, TunnelName};
+use super::{NodeId, Notes, TunnelName};
 
 /// Names an exchange within one session; never reused in it.
 pub type ExchangeNumber = u64;
@@ -92,6 +92,8 @@ pub struct Registered {
     pub max_websocket_message: u64,
     /// Exchanges open at once.
     pub max_exchanges: u64,
+    /// The node that holds the session; older proxies don't say.
+    pub node: Option<NodeId>,
 }
 
 /// A registration that was refused.
@@ -298,4 +300,5 @@ pub(super) mod key {
     pub(crate) const REFUSAL: u64 = 19;
     pub(crate) const RETRY: u64 = 20;
     pub(crate) const NOTES: u64 = 21;
+    pub(crate) const NODE: u64 = 22;
 }

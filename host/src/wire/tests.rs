@@ -90,17 +90,24 @@ fn message() -> impl Strategy<Value = Message> {
     let code = prop::sample::select(CancelCode::ALL.to_vec());
     prop_oneof![
         (id.clone(), data()).prop_map(|(id, statement)| Message::RegistrationRequest { id, statement }),
-        (id.clone(), text, prop::option::of(any::<u64>()), any::<u64>()).prop_map(
-            |(id, public_url, max_body, n)| {
+        (id.clone(), text, prop::option::of(any::<u64>()), any::<u64>(), prop::option::of(any::<u64>()))
+            .prop_map(|(id, public_url, max_body, n, node)| {
                 let name: TunnelName =
                     "sd5mv7vjwfkwngcub5ymael2elvdppk46pwtyryjhqlqokbljoeq".parse().unwrap();
                 let hostname = format!("{name}.example");
                 let (max_websocket_message, max_exchanges) = (n, n / 2);
-                let registered =
-                    Registered { name, hostname, public_url, max_body, max_websocket_message, max_exchanges };
+                let node = node.map(NodeId);
+                let registered = Registered {
+                    name,
+                    hostname,
+                    public_url,
+                    max_body,
+                    max_websocket_message,
+                    max_exchanges,
+                    node,
+                };
                 Message::RegistrationResponse { id, outcome: Ok(registered) }
-            }
-        ),
+            }),
         (id.clone(), text, text, any::<bool>()).prop_map(|(id, code, text, retry)| {
             Message::RegistrationResponse { id, outcome: Err(Refusal { code, text, retry }) }
         }),
@@ -167,8 +174,20 @@ fn unknown_kinds_and_keys_are_skipped() {
 }
 
 #[test]
+fn a_proxy_that_says_nothing_of_its_node_registers_all_the_same() {
+    let name = "sd5mv7vjwfkwngcub5ymael2elvdppk46pwtyryjhqlqokbljoeq";
+    let older = cbor!({ 0 => 2, 1 => 1, 14 => name }).unwrap();
+    let Ok(Decoded::Message(Message::RegistrationResponse { outcome: Ok(registered), .. })) =
+        decode(encode_value(&older))
+    else {
+        panic!("no registration")
+    };
+    assert_eq!((registered.name.as_str(), registered.node), (name, None));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
-    let cases: [(Value, DecodeError); 12] = [
+    let cases: [(Value, DecodeError); 13] = [
         (cbor!([1, 2]).unwrap(), DecodeError::NotAMap),
         (cbor!({}).unwrap(), DecodeError::NoKind),
         (cbor!({ 1 => 1, 0 => 6 }).unwrap(), DecodeError::NoKind),
@@ -195,6 +214,10 @@ fn what_is_wrong_is_named() {
         (
             cbor!({ 0 => 3, 1 => 1, 2 => "GE T", 5 => "/" }).unwrap(),
             DecodeError::WrongType { at: 6, wanted: "a method" },
+        ),
+        (
+            cbor!({ 0 => 2, 1 => 1, 22 => "00000000000000AB" }).unwrap(),
+            DecodeError::WrongType { at: 6, wanted: "a node's name" },
         ),
     ];
     for (value, error) in cases {

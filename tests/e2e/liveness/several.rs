@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 
-use crate::harness::{Client, Origin, Relay, Setup, Tunnel, origin};
+use crate::harness::{Client, Origin, Setup, Tunnel, origin};
 
 #[tokio::test]
 async fn each_exchange_goes_to_exactly_one_of_two_clients() {
@@ -68,22 +68,4 @@ async fn when_one_of_two_clients_dies_the_other_serves() {
     for _ in 0..20 {
         assert_eq!(tunnel.get("/").await.text(), "one");
     }
-}
-
-#[tokio::test]
-async fn a_client_may_hold_several_connections_and_gets_each_back() {
-    let origin = Origin::start().await.answering(|_| origin::ok("ok"));
-    let relay = Relay::start().await;
-    let setup = Setup::new().relay(&relay).client(&["--connections", "3"]);
-    let mut tunnel = setup.start(&origin.url()).await;
-    for _ in 0..3 {
-        tunnel.proxy.process.event("registered").await;
-    }
-    assert_eq!(relay.accepted(), 3);
-    relay.cut();
-    for _ in 0..3 {
-        tunnel.proxy.process.event("unregistered").await;
-        tunnel.proxy.process.event("registered").await;
-    }
-    assert_eq!(tunnel.get("/").await.text(), "ok");
 }

@@ -113,11 +113,6 @@ impl Links {
         handle
     }
 
-    /// Whether a link to a node is there that takes exchanges.
-    pub(super) fn is_open(&self, node: NodeId) -> bool {
-        self.0.routes().opened.get(&node).is_some_and(|(_, handle)| handle.state() == State::Open)
-    }
-
     /// Takes in what was published for this node. Never waits.
     pub(super) fn deliver(&self, payload: Bytes) {
         let Envelope { sender, content } = match Envelope::decode(payload) {
@@ -254,8 +249,10 @@ impl Inner {
         }
         drop(routes);
         if !matches!(ended, Ended::Local | Ended::ClosedByPeer) {
+            let exchanges = handle.cut_off();
             self.metrics.broken_links.inc();
-            tracing::warn!(node = %theirs.node, reason = %ended, exchanges = handle.busy(), "a link to another node broke");
+            self.metrics.broken_exchanges.inc_by(exchanges as u64);
+            tracing::warn!(node = %theirs.node, reason = %ended, exchanges, "a link to another node broke");
         }
     }
 

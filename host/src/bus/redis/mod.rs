@@ -29,6 +29,7 @@ mod notice;
 mod tests;
 
 use std::{
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -55,6 +56,7 @@ use super::{
 use crate::{
     exchange::{Answer, ErrorKind, Forward, ForwardError, ForwardFuture, Request},
     redis::{PATIENCE, Redis, cmd},
+    session::State,
     wire::{NodeId, TunnelName},
 };
 
@@ -205,43 +207,50 @@ impl Forward for RedisBus {
 }
 
 /// A request that nobody has taken yet, with the reason of the last one that was asked.
-type Untaken = (Request, Option<ForwardError>);
+struct Untaken(Request, Option<ForwardError>);
+
+/// The end of a search, or the request for the next one to be asked.
+type Asked = ControlFlow<Result<Answer, ForwardError>, Untaken>;
 
 impl Core {
-    /// First to seats of this node that stay, then to nodes that stay, and then to those that will end soon.
     async fn forward(&self, request: Request) -> Result<Answer, ForwardError> {
-        let mut untaken = match self.table.offer(request, SeatState::Open..=SeatState::Open).await {
-            Offered::Taken(result) => return result,
-            Offered::Untaken(request, last) => (request, last),
+        let name = request.context.tunnel.clone();
+        // Most have their session here, and need no look at the others.
+        let untaken = match self.ask_seats(Untaken(request, None), SeatState::Open).await {
+            ControlFlow::Break(result) => return result,
+            ControlFlow::Continue(untaken) => untaken,
         };
-        let found = self.find(&untaken.0.context.tunnel).await;
-        let holders = found.as_ref().map(|row| row.in_order()).unwrap_or_default();
-        let holders: Vec<_> = {
+        let found = self.find(&name).await;
+        let Untaken(request, last) = match self.ask_others(untaken, found.as_deref()).await {
+            ControlFlow::Break(result) => return result,
+            ControlFlow::Continue(untaken) => untaken,
+        };
+        Err(self.nobody(&name, found.as_deref(), last).unsent(request))
+    }
+
+    /// Asks nodes that stay, then what will end soon: seats here, and nodes.
+    async fn ask_others(&self, mut untaken: Untaken, found: Option<&Row>) -> Asked {
+        let holders = found.map(Row::in_order).unwrap_or_default();
+        let present = |wanted| {
             let nodes = self.nodes();
-            holders.into_iter().map(|holder| (nodes.presence(holder.node), holder)).collect()
+            let holders = holders.iter().filter(move |holder| nodes.presence(holder.node) == wanted);
+            holders.collect::<Vec<_>>()
         };
-        for (presence, holder) in &holders {
-            if *presence == Presence::Ready {
-                untaken = match self.ask(holder, untaken).await {
-                    Ok(result) => return result,
-                    Err(untaken) => untaken,
-                };
-            }
+        for holder in present(Presence::Ready) {
+            untaken = self.ask_node(holder, untaken).await?;
         }
-        untaken = match self.table.offer(untaken.0, SeatState::Leaving..=SeatState::Leaving).await {
-            Offered::Taken(result) => return result,
-            Offered::Untaken(request, last) => (request, last.or(untaken.1)),
-        };
-        for (presence, holder) in &holders {
-            if *presence == Presence::Draining {
-                untaken = match self.ask(holder, untaken).await {
-                    Ok(result) => return result,
-                    Err(untaken) => untaken,
-                };
-            }
+        untaken = self.ask_seats(untaken, SeatState::Leaving).await?;
+        for holder in present(Presence::Draining) {
+            untaken = self.ask_node(holder, untaken).await?;
         }
-        let (request, last) = untaken;
-        Err(self.nobody(&request.context.tunnel, found.as_deref(), last).unsent(request))
+        ControlFlow::Continue(untaken)
+    }
+
+    async fn ask_seats(&self, Untaken(request, before): Untaken, state: SeatState) -> Asked {
+        match self.table.offer(request, state..=state).await {
+            Offered::Taken(result) => ControlFlow::Break(result),
+            Offered::Untaken(request, last) => ControlFlow::Continue(Untaken(request, last.or(before))),
+        }
     }
 
     /// Who else holds a tunnel; `None` if that can't be known now.
@@ -258,29 +267,27 @@ impl Core {
         }
     }
 
-    /// Sends an exchange to another node; the request comes back if it was provably never sent to a client from there.
-    async fn ask(&self, holder: &Holder, untaken: Untaken) -> Result<Result<Answer, ForwardError>, Untaken> {
-        let (mut request, _) = untaken;
+    /// Sends an exchange to another node; the request comes back if it provably reached no client from there.
+    async fn ask_node(&self, holder: &Holder, Untaken(mut request, _): Untaken) -> Asked {
         let held = Held::new(Arc::clone(&holder.busy));
         self.metrics.forwarded.inc();
+        let mut last = None;
+        // A link that broke or was given up in this very moment is followed by another.
         for _ in 0..2 {
-            let mut error = match self.links.to(holder.node).forward(request).await {
-                Ok(answer) => return Ok(Ok(held.with(answer))),
+            let link = self.links.to(holder.node);
+            let mut error = match link.forward(request).await {
+                Ok(answer) => return ControlFlow::Break(Ok(held.with(answer))),
                 Err(error) => error,
             };
             let Some(unsent) = error.take_unsent() else {
-                if error.kind() == ErrorKind::TunnelGone {
-                    self.metrics.broken_exchanges.inc();
-                }
-                return Ok(Err(error));
+                return ControlFlow::Break(Err(error));
             };
-            // A link that was given up as idle, or broke, at this moment is followed by another.
-            if self.links.is_open(holder.node) {
-                return Err((unsent, Some(error)));
+            (request, last) = (unsent, Some(error));
+            if link.state() == State::Open {
+                break;
             }
-            request = unsent;
         }
-        Err((request, None))
+        ControlFlow::Continue(Untaken(request, last))
     }
 
     fn nobody(&self, name: &TunnelName, found: Option<&Row>, last: Option<ForwardError>) -> ForwardError {
