@@ -375,7 +375,7 @@ impl<T: Transport> Driver<T> {
             if let Some(sent) = sent
                 && let Some(slot) = sent.user.get()
             {
-                slot.shared.sent(sent.cost);
+                slot.shared.sent(sent.weight);
             }
             self.note_head(&message);
             self.transport.put(&message)?;

@@ -184,6 +184,10 @@ impl Bus for RedisBus {
         })
     }
 
+    fn cut_off(&self) {
+        self.core.links.cut_off();
+    }
+
     fn leave(&self) -> Doing<'_> {
         Box::pin(async move {
             let leaving = async {
