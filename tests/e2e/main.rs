@@ -28,9 +28,11 @@ mod liveness {
 }
 
 mod cluster {
+    mod bulk;
     mod crossing;
     mod killed;
     mod network;
+    mod once;
     mod redis;
     mod restart;
 }
