@@ -31,6 +31,7 @@ mod cluster {
     mod bulk;
     mod crossing;
     mod killed;
+    mod names;
     mod network;
     mod once;
     mod redis;

@@ -14,7 +14,7 @@ use crate::harness::{
 const SIZE: u64 = 100_000_000;
 
 /// More than each process may rise by: windows of one link and one session, and the envelopes between them.
-const RISE: u64 = 24 * MIB;
+const RISE: u64 = 16 * MIB;
 
 /// Sends so many bytes of the pattern, as fast as they are taken, and counts them.
 async fn send_pattern(wire: &mut Wire, size: u64, sent: &AtomicU64) {
