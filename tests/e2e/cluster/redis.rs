@@ -160,6 +160,24 @@ async fn a_subscription_that_breaks_in_mid_body_never_makes_a_wrong_one() {
     }
 }
 
+/// A server that saves, or is asked something slow, says nothing for a while.
+#[tokio::test]
+async fn a_redis_that_stalls_for_a_moment_fails_nobody() {
+    let origin = load::echoing().await;
+    let cluster = Cluster::start(&["--rate", "off"]).await;
+    let client = cluster.client_at(0, &origin.url()).await;
+    let remote = cluster.door_at(1, &client);
+    let load = load::Load::start(&remote, 4);
+    let sockets = load::Sockets::open(&remote, 5).await;
+    for _ in 0..3 {
+        load.goes_on_for(100).await;
+        assert_eq!(cluster.redis.say("CLIENT PAUSE 900 ALL").await, "+OK");
+    }
+    load.goes_on_for(100).await;
+    load.finish().await.all_well();
+    assert_eq!(sockets.finish().await, vec![load::End::Alive; 5]);
+}
+
 /// A Redis that speaks TLS alone and wants a password, and what a node needs to trust it.
 async fn guarded() -> (Redis, Home) {
     let home = Home::new();
