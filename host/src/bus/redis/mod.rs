@@ -215,17 +215,35 @@ type Asked = ControlFlow<Result<Answer, ForwardError>, Untaken>;
 impl Core {
     async fn forward(&self, request: Request) -> Result<Answer, ForwardError> {
         let name = request.context.tunnel.clone();
-        // Most have their session here, and need no look at the others.
-        let untaken = match self.ask_seats(Untaken(request, None), SeatState::Open).await {
-            ControlFlow::Break(result) => return result,
-            ControlFlow::Continue(untaken) => untaken,
-        };
-        let found = self.find(&name).await;
-        let Untaken(request, last) = match self.ask_others(untaken, found.as_deref()).await {
-            ControlFlow::Break(result) => return result,
-            ControlFlow::Continue(untaken) => untaken,
-        };
-        Err(self.nobody(&name, found.as_deref(), last).unsent(request))
+        let mut untaken = Untaken(request, None);
+        let mut again = false;
+        loop {
+            // Most have their session here, and need no look at the others.
+            untaken = match self.ask_seats(untaken, SeatState::Open).await {
+                ControlFlow::Break(result) => return result,
+                ControlFlow::Continue(untaken) => untaken,
+            };
+            let found = self.find(&name).await;
+            untaken = match self.ask_others(untaken, found.as_deref()).await {
+                ControlFlow::Break(result) => return result,
+                ControlFlow::Continue(untaken) => untaken,
+            };
+            if again || !self.may_have_moved(&name, untaken.1.as_ref()) {
+                let Untaken(request, last) = untaken;
+                return Err(self.nobody(&name, found.as_deref(), last).unsent(request));
+            }
+            self.directory.doubt(&name);
+            again = true;
+        }
+    }
+
+    /// Whether the client may have moved to another node this moment: it takes its leave once that is written, which may be
+    /// before all nodes were told.
+    fn may_have_moved(&self, name: &TunnelName, last: Option<&ForwardError>) -> bool {
+        match last.map(ForwardError::kind) {
+            Some(kind) => matches!(kind, ErrorKind::TunnelGone | ErrorKind::Draining | ErrorKind::Offline),
+            None => self.table.saw_off(name),
+        }
     }
 
     /// Asks nodes that stay, then what will end soon: seats here, and nodes.

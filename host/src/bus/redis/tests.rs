@@ -347,3 +347,21 @@ async fn an_upload_that_finds_no_seat_comes_back_whole() {
     let (got, expected) = tokio::join!(collect(body), collect(stream(150_000)));
     assert!(got == expected, "{} bytes came back", got.0.len());
 }
+
+/// A client that moves takes its leave of the old node once the new one has written its claim. What was told of it may arrive
+/// later than the leave does, at the old node and at any other.
+#[tokio::test]
+async fn a_client_that_has_just_moved_is_found_before_anybody_was_told() {
+    let pair = pair(|_| async { ok(Body::full("moved")) }).await;
+    let old = node().await;
+    for (bus, visits) in [(&old, &old), (&old, &pair.here)] {
+        let seat = bus.register(pair.name.clone(), contract::seat("leaves")).unwrap();
+        bus.announced(&pair.name).await;
+        caught_up(visits).await;
+        visits.core.directory.find(&pair.name).await.unwrap();
+        drop(seat);
+        visits.core.directory.told(&pair.name, pair.there.core.own, false);
+        let answer = visits.forward(pair.request(Body::empty())).await.unwrap();
+        assert_eq!(collect(http(answer).body).await.0, "moved");
+    }
+}
