@@ -30,6 +30,7 @@ mod liveness {
 mod cluster {
     mod bulk;
     mod crossing;
+    mod documented;
     mod killed;
     mod names;
     mod network;

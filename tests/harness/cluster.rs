@@ -36,7 +36,7 @@ impl Cluster {
     pub(crate) async fn over(redis: Redis, buses: &[&str], arguments: &[&str]) -> Self {
         let mut places = Vec::new();
         for bus in buses {
-            places.push(Place::new(vacant().await, bus));
+            places.push(Place::anywhere(bus).await);
         }
         Self::at(redis, places, arguments).await
     }
@@ -91,6 +91,7 @@ impl Cluster {
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     listen: SocketAddr,
+    admin: SocketAddr,
     bus: String,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
@@ -99,10 +100,15 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A node that listens here, with this way to Redis.
-    pub(crate) fn new(listen: SocketAddr, bus: &str) -> Self {
+    /// A node at addresses that nobody else has, with this way to Redis.
+    pub(crate) async fn anywhere(bus: &str) -> Self {
+        Self::new(vacant().await, vacant().await, bus)
+    }
+
+    /// A node that listens here for visitors, and here for those who watch its health.
+    pub(crate) fn new(listen: SocketAddr, admin: SocketAddr, bus: &str) -> Self {
         let (arguments, variables) = (Vec::new(), Vec::new());
-        Self { listen, bus: bus.to_owned(), arguments, variables, namespace: None }
+        Self { listen, admin, bus: bus.to_owned(), arguments, variables, namespace: None }
     }
 
     /// In this network namespace.
@@ -129,7 +135,7 @@ impl Place {
     }
 
     fn process(&self, home: &Home) -> Process {
-        let (listen, admin) = (self.listen.to_string(), format!("{}:0", self.listen.ip()));
+        let (listen, admin) = (self.listen.to_string(), self.admin.to_string());
         let fixed = ["proxy", "--listen", &listen, "--admin", &admin, "--bus", &self.bus];
         let all = fixed.into_iter().chain(["--domain", "localhost", "--log-format", "json"]);
         let all = all.chain(self.arguments.iter().map(String::as_str));
@@ -147,7 +153,6 @@ impl Place {
 /// A running node.
 pub(crate) struct Node {
     pub(crate) process: Process,
-    pub(crate) admin: SocketAddr,
     place: Place,
     home: Home,
 }
@@ -156,9 +161,9 @@ impl Node {
     /// Starts one, and waits until it is ready.
     async fn start(place: Place) -> Self {
         let home = Home::new();
-        let mut process = place.process(&home);
-        let admin = admin(&mut process).await;
-        let node = Self { process, admin, place, home };
+        let process = place.process(&home);
+        let mut node = Self { process, place, home };
+        node.process.event("listening").await;
         node.is_ready().await;
         node
     }
@@ -166,6 +171,11 @@ impl Node {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.place.listen
+    }
+
+    /// Where it tells its health.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.place.admin
     }
 
     /// Where clients connect that want this node and no other.
@@ -176,21 +186,21 @@ impl Node {
     /// Starts it again, after it has ended, at the same place; waits until it is ready.
     pub(crate) async fn start_again(&mut self) {
         self.process = self.place.process(&self.home);
-        self.admin = admin(&mut self.process).await;
+        self.process.event("listening").await;
         self.is_ready().await;
     }
 
     /// What it answers to whoever watches its health.
     pub(crate) async fn health(&self, path: &str) -> u16 {
-        let mut wire = Wire::connect(self.admin).await;
-        wire.send(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin)).await;
+        let mut wire = Wire::connect(self.admin()).await;
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin())).await;
         wire.reply("GET").await.status()
     }
 
     /// The number that its metrics have under this name; 0 if there is none yet.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let mut wire = Wire::connect(self.admin).await;
-        wire.send(format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin)).await;
+        let mut wire = Wire::connect(self.admin()).await;
+        wire.send(format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin())).await;
         let text = wire.reply("GET").await.text();
         let mut lines = text.lines().filter_map(|line| line.split_once(' '));
         let value = lines.find(|(found, _)| *found == name).map(|(_, value)| value);
@@ -232,10 +242,4 @@ impl Node {
     pub(crate) async fn stop(&mut self) -> Exit {
         self.process.stop().await
     }
-}
-
-async fn admin(process: &mut Process) -> SocketAddr {
-    let event = process.event("listening").await;
-    let address = event["admin"].as_str().and_then(|text| text.parse().ok());
-    address.unwrap_or_else(|| panic!("no address for health checks in {event}"))
 }

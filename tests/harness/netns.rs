@@ -11,8 +11,9 @@ use rustix::process::geteuid;
 
 use super::program;
 
-/// Where visitors and clients reach the node.
+/// Where visitors and clients reach the node, and who asks for its health.
 const PORT: u16 = 6519;
+const ADMIN: u16 = 6520;
 
 /// A namespace with two links to this one: `front` for visitors, `bus` for Redis. Gone when dropped.
 pub(crate) struct Namespace {
@@ -80,6 +81,11 @@ impl Namespace {
     /// Where its node listens.
     pub(crate) fn listen(&self) -> SocketAddr {
         (self.front.there, PORT).into()
+    }
+
+    /// Where it tells its health.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        (self.front.there, ADMIN).into()
     }
 
     /// Where Redis has to listen to be reached from inside; all others reach it there too.

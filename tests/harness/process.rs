@@ -38,13 +38,16 @@ pub(crate) struct Process {
 
 /// The path of somebody else's program, which this package of Debian has.
 pub(crate) fn program(name: &str, package: &str) -> String {
+    find(name).unwrap_or_else(|| panic!("{name} is missing; install it (on Debian: apt install {package})"))
+}
+
+/// The path of somebody else's program, if there is one.
+pub(crate) fn find(name: &str) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // What only administrators call isn't in everybody's PATH.
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
-    let found =
-        found.unwrap_or_else(|| panic!("{name} is missing; install it (on Debian: apt install {package})"));
-    super::path_text(&found).to_owned()
+    found.map(|path| super::path_text(&path).to_owned())
 }
 
 /// How a program ended.

@@ -169,8 +169,8 @@ async fn inside(namespace: &Namespace) -> Partition {
     let open = ["--port", &format!("{}", std::net::SocketAddr::port(&address)), "--protected-mode", "no"];
     let redis = Redis::start_with(address, &open).await;
     let url = redis.url();
-    let island = Place::new(namespace.listen(), &url).inside(namespace.name());
-    let places = vec![island, Place::new(vacant().await, &url), Place::new(vacant().await, &url)];
+    let island = Place::new(namespace.listen(), namespace.admin(), &url).inside(namespace.name());
+    let places = vec![island, Place::anywhere(&url).await, Place::anywhere(&url).await];
     Partition::of(Cluster::at(redis, places, &["--rate", "off"]).await).await
 }
 

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-
 use crate::harness::{
-    Cluster, Door, Origin, Pattern, Process, Redis, cluster::Place, load, origin::vacant, path_text,
-    process::TUNNEL, tunnel::Home, within,
+    Cluster, Door, Origin, Pattern, Process, Redis, certificate::self_signed, cluster::Place, load,
+    origin::vacant, path_text, process::TUNNEL, tunnel::Home, within,
 };
 
 /// What is said to visitors of a tunnel that can't be reached without Redis.
@@ -181,14 +179,10 @@ async fn a_redis_that_stalls_for_a_moment_fails_nobody() {
 /// A Redis that speaks TLS alone and wants a password, and what a node needs to trust it.
 async fn guarded() -> (Redis, Home) {
     let home = Home::new();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let (text, secret) = self_signed(&["localhost", "127.0.0.1"]);
     let (certificate, key) = (home.file("redis.pem"), home.file("redis.key"));
-    let write = |path, label, der: &[u8]| {
-        std::fs::write(path, pem(label, der)).expect("a temporary folder can be written to");
-    };
-    write(&certificate, "CERTIFICATE", made.cert.der());
-    write(&key, "PRIVATE KEY", &made.signing_key.serialize_der());
+    std::fs::write(&certificate, text).expect("a temporary folder can be written to");
+    std::fs::write(&key, secret).expect("a temporary folder can be written to");
     let address = vacant().await;
     let port = address.port().to_string();
     let arguments = [
@@ -197,13 +191,6 @@ async fn guarded() -> (Redis, Home) {
         &["--tls-ca-cert-file", path_text(&certificate)],
     ];
     (Redis::start_with(address, &arguments.concat()).await, home)
-}
-
-/// RFC 7468.
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// With signs that a URL has to encode.
@@ -223,8 +210,7 @@ async fn a_redis_with_tls_a_password_and_a_database_is_reached() {
     let certificate = home.file("redis.pem");
     let mut places = Vec::new();
     for _ in 0..2 {
-        let place = Place::new(vacant().await, &url);
-        places.push(place.with("SSL_CERT_FILE", path_text(&certificate)));
+        places.push(Place::anywhere(&url).await.with("SSL_CERT_FILE", path_text(&certificate)));
     }
     let mut cluster = Cluster::at(redis, places, &[]).await;
     let client = cluster.client_at(0, &origin.url()).await;
