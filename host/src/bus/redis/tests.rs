@@ -365,3 +365,34 @@ async fn a_client_that_has_just_moved_is_found_before_anybody_was_told() {
         assert_eq!(collect(http(answer).body).await.0, "moved");
     }
 }
+
+#[tokio::test]
+async fn another_node_counts_as_busy_until_an_exchange_has_ended() {
+    let pair = pair(|request| async move {
+        match request.head.kind {
+            RequestKind::Http => ok(request.body),
+            RequestKind::WebSocket => {
+                let (never, gone) =
+                    (futures_util::stream::pending(), |_| ForwardError::new(ErrorKind::TunnelGone, "gone"));
+                let outgoing = futures_util::sink::drain().sink_map_err(gone);
+                let duplex = Duplex { incoming: Box::pin(never), outgoing: Box::pin(outgoing) };
+                Ok(Answer::WebSocket(Accepted { headers: HeaderMap::new(), duplex }))
+            }
+        }
+    })
+    .await;
+    let busy = async || {
+        let row = pair.here.core.directory.find(&pair.name).await.unwrap();
+        row.in_order()[0].busy.load(Ordering::Relaxed)
+    };
+    let body = http(pair.here.forward(pair.request(stream(500_000))).await.unwrap()).body;
+    assert_eq!(busy().await, 1, "its body is under way");
+    collect(body).await;
+    assert_eq!(busy().await, 0);
+    let mut request = pair.request(Body::empty());
+    request.head.kind = RequestKind::WebSocket;
+    let socket = pair.here.forward(request).await.unwrap();
+    assert_eq!(busy().await, 1);
+    drop(socket);
+    assert_eq!(busy().await, 0);
+}
