@@ -396,3 +396,17 @@ async fn another_node_counts_as_busy_until_an_exchange_has_ended() {
     drop(socket);
     assert_eq!(busy().await, 0);
 }
+
+#[tokio::test]
+async fn full_here_and_gone_there_is_told_as_full() {
+    let (here, there) = (node().await, node().await);
+    let name = contract::name(getrandom::u64().unwrap());
+    let full = Origin(|request: Request| async {
+        Err(ForwardError::new(ErrorKind::TooManyExchanges, "full").unsent(request))
+    });
+    let _seat = here.register(name.clone(), Arc::new(full)).unwrap();
+    here.core.directory.find(&name).await.unwrap();
+    here.core.directory.told(&name, there.core.own, true);
+    assert_eq!(contract::fails(&*here, name).await, ErrorKind::TooManyExchanges);
+    assert_eq!(here.core.metrics.forwarded.get(), 1, "the other node was asked");
+}
