@@ -12,7 +12,7 @@ const AGAIN: Duration = Duration::from_secs(3);
 /// A node is avoided in this time after its last word.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// What the bound leaves for errors to arrive in: longer than a dead node may go unnoticed, shorter than any timeout.
+/// What visitors are promised, for errors to arrive in: longer than a dead node may go unnoticed, shorter than any timeout.
 const NOTICED: Duration = Duration::from_secs(10);
 
 /// A cluster with a client that may go to any node, and which node that is.

@@ -267,7 +267,9 @@ impl Core {
     async fn ask_seats(&self, Untaken(request, before): Untaken, state: SeatState) -> Asked {
         match self.table.offer(request, state..=state).await {
             Offered::Taken(result) => ControlFlow::Break(result),
-            Offered::Untaken(request, last) => ControlFlow::Continue(Untaken(request, last.or(before))),
+            Offered::Untaken(request, last) => {
+                ControlFlow::Continue(Untaken(request, more_telling(last, before)))
+            }
         }
     }
 
@@ -286,7 +288,7 @@ impl Core {
     }
 
     /// Sends an exchange to another node; the request comes back if it provably reached no client from there.
-    async fn ask_node(&self, holder: &Holder, Untaken(mut request, _): Untaken) -> Asked {
+    async fn ask_node(&self, holder: &Holder, Untaken(mut request, before): Untaken) -> Asked {
         let held = Held::new(Arc::clone(&holder.busy));
         self.metrics.forwarded.inc();
         let mut last = None;
@@ -305,7 +307,7 @@ impl Core {
                 break;
             }
         }
-        ControlFlow::Continue(Untaken(request, last))
+        ControlFlow::Continue(Untaken(request, more_telling(last, before)))
     }
 
     fn nobody(&self, name: &TunnelName, found: Option<&Row>, last: Option<ForwardError>) -> ForwardError {
@@ -345,6 +347,16 @@ impl Core {
     // A panic while the lock is held can't leave it half-changed: each change is one call.
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of two reasons the one that says more. That a session is gone is all that remains when nothing else is known.
+fn more_telling(last: Option<ForwardError>, before: Option<ForwardError>) -> Option<ForwardError> {
+    let says_little =
+        |error: &ForwardError| matches!(error.kind(), ErrorKind::TunnelGone | ErrorKind::Draining);
+    match (last, before) {
+        (Some(last), Some(before)) if says_little(&last) => Some(before),
+        (last, before) => last.or(before),
     }
 }
 
