@@ -116,6 +116,36 @@ async fn a_node_that_stops_says_so_moves_its_clients_and_ends_what_crosses_it() 
     assert!(client.process.events("disconnected").is_empty(), "it was never away");
 }
 
+/// A balancer keeps connections, and may send its next request on one at any moment.
+#[tokio::test]
+async fn a_node_that_stops_answers_what_comes_on_kept_connections_and_says_that_it_was_the_last() {
+    let origin = load::echoing().await;
+    let (mut cluster, client, holder) = with_client(&origin.url()).await;
+    let door = cluster.door_at(holder, &client);
+    let post = [&door.head("POST /", &["Content-Length: 2"])[..], b"hi"].concat();
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        let mut visitor = door.visit().await;
+        visitor.send(&post).await;
+        let reply = visitor.reply("POST").await;
+        assert_eq!((reply.text().as_str(), reply.head.text("connection")), ("hi", None));
+        kept.push(visitor);
+    }
+    // Connected by the kernel, and perhaps not taken yet.
+    for _ in 0..20 {
+        kept.push(door.visit().await);
+    }
+    cluster.nodes[holder].process.signal(Signal::TERM);
+    cluster.nodes[holder].process.event("draining").await;
+    for mut visitor in kept {
+        visitor.send(&post).await;
+        let reply = visitor.reply("POST").await;
+        assert_eq!((reply.text().as_str(), reply.head.text("connection").as_deref()), ("hi", Some("close")));
+        assert!(visitor.closed().await.is_empty());
+    }
+    assert_eq!(cluster.nodes[holder].process.exit().await.code, Some(0));
+}
+
 #[tokio::test]
 async fn visitors_elsewhere_never_fail_while_a_node_stops() {
     let origin = load::echoing().await;

@@ -34,35 +34,6 @@ async fn a_draining_proxy_ends_what_is_under_way() {
     assert_eq!(exit.code, Some(0), "{exit:?}");
 }
 
-/// A balancer keeps connections, and may send its next request on one at any moment.
-#[tokio::test]
-async fn a_draining_proxy_answers_what_comes_on_kept_connections_and_says_that_it_was_the_last() {
-    let origin = Origin::start().await.answering(|request| origin::ok(&request.body));
-    let mut tunnel = Setup::new().start(&origin.url()).await;
-    let post = tunnel.head("POST /", &["Content-Length: 2"]);
-    let mut kept = Vec::new();
-    for _ in 0..20 {
-        let mut visitor = tunnel.visit().await;
-        visitor.send([&post[..], b"hi"].concat()).await;
-        let reply = visitor.reply("POST").await;
-        assert_eq!((reply.text().as_str(), reply.head.text("connection")), ("hi", None));
-        kept.push(visitor);
-    }
-    // Connected by the kernel, and perhaps not taken yet.
-    for _ in 0..20 {
-        kept.push(tunnel.visit().await);
-    }
-    tunnel.proxy.process.signal(Signal::TERM);
-    tunnel.proxy.process.event("draining").await;
-    for mut visitor in kept {
-        visitor.send([&post[..], b"hi"].concat()).await;
-        let reply = visitor.reply("POST").await;
-        assert_eq!((reply.text().as_str(), reply.head.text("connection").as_deref()), ("hi", Some("close")));
-        assert!(visitor.closed().await.is_empty());
-    }
-    assert_eq!(tunnel.proxy.process.exit().await.code, Some(0));
-}
-
 #[tokio::test]
 async fn a_draining_proxy_does_not_wait_for_ever() {
     let origin = Origin::start().await;
