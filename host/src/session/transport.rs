@@ -1,6 +1,6 @@
 //! What a session runs over: whole messages in both directions and in order, or the end.
 //!
-//! Owns the trait, and the WebSocket between a proxy and a client. Must not know what messages mean.
+//! Owns the trait, and the WebSocket between a proxy and a client of version 2. Must not know what messages mean.
 
 use std::{
     future::{Future, poll_fn},
@@ -21,10 +21,12 @@ use tokio_tungstenite::{
 };
 
 use super::ended::Ended;
-use crate::wire::{DecodeError, Message};
+use crate::wire::{DecodeError, Decoded, Limits, MAX_HEADERS, Message};
 
 /// For a last frame to a peer that may be stuck; enough on any live connection.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+
+const LIMITS: Limits = Limits { headers: MAX_HEADERS };
 
 /// The way to a session's peer. What arrives, arrives once and in order; a way that can't promise that any more fails.
 pub trait Transport: Send + Unpin {
@@ -50,12 +52,30 @@ pub trait Transport: Send + Unpin {
 }
 
 /// What comes from the peer.
+// Nearly every arrival is a message: a box would cost an allocation for each.
+#[expect(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Arrival {
-    /// An encoded message.
-    Message(Bytes),
+    /// A message.
+    Message(Message),
     /// A sign of life, and nothing else.
     Life,
+}
+
+impl Arrival {
+    /// What an encoded message is. One of a kind that this version doesn't know is skipped, as a sign of life.
+    ///
+    /// # Errors
+    /// It is no message; the session ends.
+    pub fn decode(encoded: Bytes) -> Result<Self, Ended> {
+        match Message::decode(encoded, &LIMITS).map_err(Ended::Undecodable)? {
+            Decoded::Message(message) => Ok(Self::Message(message)),
+            Decoded::Unknown { kind } => {
+                tracing::debug!(kind, "skipped a message of a kind this version doesn't know");
+                Ok(Self::Life)
+            }
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocketStream<S> {
@@ -63,7 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocketStream<S> 
         Poll::Ready(match ready!(Pin::new(self).poll_next(cx)) {
             None | Some(Ok(Frame::Close(_))) => Err(Ended::ClosedByPeer),
             Some(Err(error)) => Err(Ended::broken(&error)),
-            Some(Ok(Frame::Binary(bytes))) => Ok(Arrival::Message(bytes)),
+            Some(Ok(Frame::Binary(bytes))) => Arrival::decode(bytes),
             Some(Ok(Frame::Text(_))) => Err(Ended::Undecodable(DecodeError::NotAMap)),
             Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => Ok(Arrival::Life),
         })
