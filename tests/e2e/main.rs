@@ -30,6 +30,7 @@ mod liveness {
 mod cluster {
     mod crossing;
     mod killed;
+    mod network;
     mod redis;
     mod restart;
 }

@@ -12,6 +12,9 @@ use super::{
 /// How many nodes there are; enough that one can be away and two still have to find each other.
 const NODES: usize = 3;
 
+/// How often something is asked that tells no one by itself.
+const OFTEN: Duration = Duration::from_millis(20);
+
 /// Nodes, their Redis and their balancer.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
@@ -179,6 +182,27 @@ impl Node {
         wire.reply("GET").await.status()
     }
 
+    /// The number that its metrics have under this name; 0 if there is none yet.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let mut wire = Wire::connect(self.admin).await;
+        wire.send(format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin)).await;
+        let text = wire.reply("GET").await.text();
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let value = lines.find(|(found, _)| *found == name).map(|(_, value)| value);
+        value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
+    }
+
+    /// Waits until the balancer, which has found it away, leads visitors to it again. There have to be some.
+    pub(crate) async fn is_visited(&self) {
+        let mut often = tokio::time::interval(OFTEN);
+        within("visitors to come by the balancer", async {
+            while self.metric("tunnel_connections_open").await == 0 {
+                often.tick().await;
+            }
+        })
+        .await;
+    }
+
     /// Asks as often as a balancer does until it says that it is ready.
     pub(crate) async fn is_ready(&self) {
         self.answers(200).await;
@@ -190,7 +214,7 @@ impl Node {
     }
 
     async fn answers(&self, status: u16) {
-        let mut often = tokio::time::interval(Duration::from_millis(20));
+        let mut often = tokio::time::interval(OFTEN);
         within(&format!("/readyz to say {status}"), async {
             while self.health("/readyz").await != status {
                 often.tick().await;

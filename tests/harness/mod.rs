@@ -14,6 +14,7 @@ pub(crate) mod http1;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod message;
+pub(crate) mod netns;
 pub(crate) mod nginx;
 pub(crate) mod origin;
 pub(crate) mod pattern;

@@ -89,6 +89,10 @@ pub trait Bus: Forward {
         Box::pin(std::future::ready(()))
     }
 
+    /// Cuts off what visitors of this node have under way at others, so that they hear of it while this node still is there to tell
+    /// them.
+    fn cut_off(&self) {}
+
     /// Takes leave of the other nodes. What is still under way between them and this one is cut off.
     fn leave(&self) -> Doing<'_> {
         Box::pin(std::future::ready(()))

@@ -161,14 +161,24 @@ impl Proxy {
         shared.visitors.close();
         shared.sessions.close();
         let grace = shared.config.grace_period;
-        let under_way = async { tokio::join!(shared.visitors.wait(), shared.bus.quiet()) };
+        // In this order: until other nodes know that this one leaves, exchanges come from there.
+        let under_way = async {
+            shared.visitors.wait().await;
+            shared.bus.quiet().await;
+        };
         if tokio::time::timeout(grace, under_way).await.is_ok() {
             // Clients leave by themselves as soon as they have found another node, or know that there is none.
             let _ = tokio::time::timeout(MOVING.min(grace), shared.sessions.wait()).await;
         }
         shared.kill.cancel();
+        shared.bus.cut_off();
         shared.visitors.wait().await;
-        let _ = tokio::time::timeout(LAST_WORDS, shared.sessions.wait()).await;
+        let last_words = async {
+            shared.sessions.wait().await;
+            // What visitors of other nodes had here ends with the sessions; they hear of it over the links.
+            shared.bus.quiet().await;
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
         shared.bus.leave().await;
         report(Event::Stopped);
         // It has answered to the end.
@@ -213,6 +223,7 @@ impl Shared {
             domain: config.domain.clone(),
             max_body: limits.max_body,
             rate: limits.rate,
+            redis: config.redis.clone(),
             answer_timeout: config.answer_timeout,
             next: bus.clone(),
         };
@@ -237,7 +248,7 @@ impl Shared {
     }
 
     /// Waits until the node ends at once, and then for as long as visitors' WebSockets may take to be told: their
-    /// far ends close with 1012 when the sessions end.
+    /// far ends close with 1012 when the sessions end, and the links to other nodes.
     pub(crate) async fn killed_and_told(&self) {
         self.kill.cancelled().await;
         tokio::time::sleep(LAST_WORDS).await;

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Instant,
@@ -78,6 +78,7 @@ impl<T: Transport> Driver<T> {
             state: watch::Sender::new(State::Open),
             busy: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
+            cut_off: AtomicUsize::new(0),
             growth: Growth::new(),
             settings,
         });
@@ -364,7 +365,7 @@ impl<T: Transport> Driver<T> {
             if let Some(sent) = sent
                 && let Some(slot) = sent.user.get()
             {
-                slot.shared.sent(sent.cost);
+                slot.shared.sent(sent.weight);
             }
             self.note_head(&message);
             self.transport.put(&message)?;
@@ -416,6 +417,7 @@ impl<T: Transport> Driver<T> {
         let never_arrived = u64::try_from(self.transport.never_arrived()).unwrap_or(0);
         let arrived = self.sent.saturating_sub(never_arrived);
         for slot in self.mux.close().flatten() {
+            self.lines.cut_off.fetch_add(1, Ordering::Relaxed);
             let on_the_way = slot.sent_as.is_some_and(|number| number < arrived);
             if self.lines.settings.between_nodes() && !on_the_way {
                 slot.not_taken(gone);

@@ -97,15 +97,15 @@ impl Shared {
         }
     }
 
-    pub(super) fn queue(&self, cost: u32) {
-        self.queued.fetch_add(cost, Ordering::AcqRel);
+    pub(super) fn queue(&self, weight: u32) {
+        self.queued.fetch_add(weight, Ordering::AcqRel);
     }
 
     /// A part went out.
-    pub(super) fn sent(&self, cost: u32) {
-        // A part that was split costs more than it was queued with, by at most one minimum.
+    pub(super) fn sent(&self, weight: u32) {
+        // A part that was split weighs more than it was queued with, by at most one minimum.
         let _ =
-            self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| Some(n.saturating_sub(cost)));
+            self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| Some(n.saturating_sub(weight)));
         self.room.wake();
     }
 

@@ -50,6 +50,11 @@ impl Handle {
         self.lines.opened.load(Ordering::Relaxed)
     }
 
+    /// Exchanges that were under way when the session ended.
+    pub fn cut_off(&self) -> usize {
+        self.lines.cut_off.load(Ordering::Relaxed)
+    }
+
     /// What the session is doing.
     pub fn state(&self) -> State {
         *self.lines.state.borrow()

@@ -33,6 +33,8 @@ pub(super) struct Lines {
     pub(super) busy: AtomicUsize,
     /// Exchanges that began, since the session did.
     pub(super) opened: AtomicU64,
+    /// Exchanges that the session's end cut off.
+    pub(super) cut_off: AtomicUsize,
     pub(super) growth: Growth,
     pub(super) settings: Settings,
 }

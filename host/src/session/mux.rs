@@ -204,7 +204,7 @@ impl<T> Mux<T> {
         self.control.push_back(message);
     }
 
-    /// What goes out next, and the exchange whose part it was with that part's cost.
+    /// What goes out next, and the exchange whose part it was with that part's weight.
     pub fn transmit(&mut self) -> Option<(Message, Option<Sent<'_, T>>)> {
         if std::mem::take(&mut self.pong) {
             return Some((Message::Pong, None));
@@ -227,8 +227,8 @@ impl<T> Mux<T> {
         } else {
             stream.queue.pop_front().expect("may_send saw one")
         };
-        let cost = part.cost();
-        stream.send_credit -= u64::from(cost);
+        let weight = part.weight();
+        stream.send_credit -= u64::from(part.cost());
         stream.ours_done |= part.is_last();
         stream.scheduled = stream.may_send();
         if stream.scheduled {
@@ -237,9 +237,9 @@ impl<T> Mux<T> {
         let message = part.into_message(id);
         if stream.ours_done && stream.theirs_done {
             let stream = self.streams.remove(&id).expect("found above");
-            return Some((message, Some(Sent { user: Kept::Closed(stream.user), cost })));
+            return Some((message, Some(Sent { user: Kept::Closed(stream.user), weight })));
         }
-        Some((message, Some(Sent { user: Kept::Open(&self.streams[&id].user), cost })))
+        Some((message, Some(Sent { user: Kept::Open(&self.streams[&id].user), weight })))
     }
 
     /// Takes in one message.
@@ -433,12 +433,12 @@ impl<T> Mux<T> {
     }
 }
 
-/// A part that went out: what is kept with its exchange, and what the part cost.
+/// A part that went out: what is kept with its exchange, and what it took up in the queue.
 pub struct Sent<'a, T> {
     /// What is kept with the exchange.
     pub user: Kept<'a, T>,
     /// Bytes of credit.
-    pub cost: u32,
+    pub weight: u32,
 }
 
 /// What is kept with an exchange, still open or just closed.

@@ -50,7 +50,7 @@ impl PartSender {
     /// [`poll_flush`](Self::poll_flush) is ready.
     pub(super) fn send(&mut self, part: Part) -> Result<(), ForwardError> {
         let shared = &self.shared;
-        shared.queue(part.cost());
+        shared.queue(part.weight());
         let command = Command::Part { shared: Arc::clone(shared), part };
         match self.work.get_ref().ok_or_else(gone)?.try_send(command) {
             Ok(()) => Ok(()),

@@ -47,6 +47,12 @@ impl Part {
         }
     }
 
+    /// What the part takes up in the driver's queue. A teardown takes no credit, but whoever sent it waits for it as for all
+    /// else.
+    pub(super) fn weight(&self) -> u32 {
+        self.cost().max(1)
+    }
+
     /// Takes off a first piece that costs at most `credit`. A body or a message may be cut anywhere.
     pub(super) fn split(&mut self, credit: u64) -> Self {
         let at = usize::try_from(credit).unwrap_or(usize::MAX);

@@ -33,7 +33,7 @@ pub(super) async fn prepare(
     reporter: &Reporter,
 ) -> Result<Prepared, SettingsError> {
     let cache = if settings.wanted.is_empty() { None } else { cache::folder(settings.plugin_cache.clone()) };
-    let mut loader = Loader::new(cache, reporter.clone());
+    let mut loader = Loader::new(cache, reporter.clone()).sharing(settings.config.redis.as_ref());
     let pack = loader.load(&settings.wanted, mistakes).await;
     mistakes.refuse()?;
     settings.config.policies = policies(&settings, &pack);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Client, Cluster, Origin, Signal, load, origin, websocket, within};
+use crate::harness::{Client, Cluster, Origin, Signal, load, origin, websocket};
 
 /// Requests while nodes restart one after the other. The number takes a minute; it is asked for with TUNNEL_TEST_FULL.
 fn requests() -> usize {
@@ -28,6 +28,7 @@ async fn nodes_restart_one_after_the_other_and_no_request_fails() {
         let exit = cluster.nodes[node].stop().await;
         assert_eq!(exit.code, Some(0), "{exit:?}");
         cluster.nodes[node].start_again().await;
+        cluster.nodes[node].is_visited().await;
     }
     load.reaches(requests()).await;
     load.finish().await.all_well();
@@ -57,6 +58,7 @@ async fn clients_on_every_node_survive_a_rolling_restart_too() {
         let exit = cluster.nodes[node].stop().await;
         assert_eq!(exit.code, Some(0), "{exit:?}");
         cluster.nodes[node].start_again().await;
+        cluster.nodes[node].is_visited().await;
     }
     load.goes_on_for(500).await;
     load.finish().await.all_well();
@@ -158,7 +160,7 @@ async fn what_outlasts_the_grace_period_is_told_to_come_back() {
     // The visitor's node stops, and the session's.
     for stops in [1, 0] {
         let door = cluster.door_at(1, &client);
-        let (mut visitor, mut answers) = websocket::open(&door, &origin, "/").await;
+        let (mut visitor, answers) = websocket::open(&door, &origin, "/").await;
         let mut reading = door.ask("GET /endless", &[]).await;
         let (mut endless, _) = origin.request().await;
         endless.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc").await;
@@ -171,7 +173,7 @@ async fn what_outlasts_the_grace_period_is_told_to_come_back() {
         assert!(reading.rest_of_reply("GET", &head).await.is_err(), "the body can't be whole");
         endless.closed().await;
         // The origin's end hears of it as well.
-        within("the origin's end to be told", answers.next()).await;
+        answers.into_wire().closed().await;
         cluster.nodes[stops].start_again().await;
     }
 }

@@ -146,6 +146,13 @@ impl Links {
         accepted.map(|(_, route)| route.handle.busy()).sum()
     }
 
+    /// Ends the links that were opened here, with whatever is under way on them.
+    pub(super) fn cut_off(&self) {
+        let routes = self.0.routes();
+        let opened = routes.arrivals.iter().filter(|(sender, _)| sender.end == End::Acceptor);
+        opened.for_each(|(_, route)| route.handle.close());
+    }
+
     /// Ends all links, now and for ever, and waits until the other ends were told.
     pub(super) async fn end(&self) {
         {
@@ -242,8 +249,10 @@ impl Inner {
         }
         drop(routes);
         if !matches!(ended, Ended::Local | Ended::ClosedByPeer) {
+            let exchanges = handle.cut_off();
             self.metrics.broken_links.inc();
-            tracing::warn!(node = %theirs.node, reason = %ended, exchanges = handle.busy(), "a link to another node broke");
+            self.metrics.broken_exchanges.inc_by(exchanges as u64);
+            tracing::warn!(node = %theirs.node, reason = %ended, exchanges, "a link to another node broke");
         }
     }
 

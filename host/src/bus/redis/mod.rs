@@ -184,6 +184,10 @@ impl Bus for RedisBus {
         })
     }
 
+    fn cut_off(&self) {
+        self.core.links.cut_off();
+    }
+
     fn leave(&self) -> Doing<'_> {
         Box::pin(async move {
             let leaving = async {
@@ -276,9 +280,6 @@ impl Core {
                 Err(error) => error,
             };
             let Some(unsent) = error.take_unsent() else {
-                if error.kind() == ErrorKind::TunnelGone {
-                    self.metrics.broken_exchanges.inc();
-                }
                 return ControlFlow::Break(Err(error));
             };
             (request, last) = (unsent, Some(error));

@@ -3,9 +3,11 @@
 #[cfg(test)]
 mod contract;
 mod memory;
+mod redis;
 mod store;
 
 pub(super) use memory::Memory;
+pub use redis::RedisStore;
 pub use store::{BucketName, Place, Quota, Reply, Store, StoreError};
 
 use std::time::Duration;
@@ -145,6 +147,10 @@ impl kv::HostBucket for State {
     ) -> Answer<bool> {
         let place = or_tell!(self.place(&bucket, &key)?);
         let new = or_tell!(checked(&new));
+        // No entry is as large, and a store far away needn't hear of it.
+        if old.as_ref().is_some_and(|old| old.len() > MAX_VALUE) {
+            return Ok(Ok(false));
+        }
         let (old, ttl, quota) = (old.as_deref(), lifetime(ttl_ms), self.lent.quota());
         Ok(self.store().swap(place, old, new, ttl, quota).await.map_err(Into::into))
     }

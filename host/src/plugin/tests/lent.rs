@@ -7,6 +7,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::redis::tests as redis;
 
 #[tokio::test]
 async fn entries_outlive_the_plugin_and_are_its_own() {
@@ -40,6 +41,38 @@ async fn a_shared_bucket_is_for_those_who_are_granted_it() {
 }
 
 #[tokio::test]
+async fn nodes_on_one_redis_see_the_same_entries() {
+    let mut config = probe(&redis::prefix().replace(':', "-"));
+    config.limits.kv_bytes = 100;
+    let node = async || {
+        let kv: Arc<dyn kv::Store> = Arc::new(kv::RedisStore::new(redis::redis()));
+        let host = Host::new(&Options { kv: Some(kv), ..Options::default() }).unwrap();
+        let plugin = host.load(&guest("probe"), config.clone()).await.unwrap();
+        Chain::new(vec![plugin], Arc::new(Origin::default()))
+    };
+    let (one, two) = (node().await, node().await);
+    let done = run(
+        &one,
+        json!([
+            ["kv.set", "default", "k", "v", 60_000],
+            ["kv.increment", "default", "n", 1, 60_000],
+            ["kv.set", "default", "large", 100, 60_000],
+        ]),
+    );
+    assert_eq!(done.await, json!([null, 1, { "error": "Error::Full" }]));
+    let done = run(
+        &two,
+        json!([
+            ["kv.get", "default", "k"],
+            ["kv.increment", "default", "n", 1, 60_000],
+            ["kv.swap", "default", "k", "v", "w", 60_000],
+        ]),
+    );
+    assert_eq!(done.await, json!(["v", 2, true]));
+    assert_eq!(run(&one, json!([["kv.get", "default", "k"]])).await, json!(["w"]));
+}
+
+#[tokio::test]
 async fn keys_values_and_quotas_are_bounded() {
     let mut config = probe("kv-f");
     config.limits.kv_entries = 2;
@@ -53,6 +86,7 @@ async fn keys_values_and_quotas_are_bounded() {
             ["kv.get", "default", longer],
             ["kv.set", "default", "k", 65537, 0],
             ["kv.swap", "default", "k", null, 65537, 0],
+            ["kv.swap", "default", longest, 65537, "", 0],
             ["kv.increment", "default", "n", 5, 0],
             ["kv.increment", "default", "n", -7, 0],
             ["kv.swap", "default", "n", "-2", "x", 0],
@@ -65,7 +99,7 @@ async fn keys_values_and_quotas_are_bounded() {
     let no_number =
         json!({ "error": "Error::Other(\"the entry is no number that can be incremented by this\")" });
     let full = json!({ "error": "Error::Full" });
-    assert_eq!(done, json!([null, large, large, large, large, 5, -2, true, no_number, full]));
+    assert_eq!(done, json!([null, large, large, large, large, false, 5, -2, true, no_number, full]));
 }
 
 #[tokio::test]

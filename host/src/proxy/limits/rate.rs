@@ -1,21 +1,15 @@
-//! How many requests and WebSocket messages a tunnel may get: one token bucket for each.
+//! How many requests and WebSocket messages a tunnel may get.
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::{Sink, SinkExt};
-use governor::{
-    Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, state::keyed::DashMapStateStore,
-};
-use tokio::time::Sleep;
 
+use super::bucket::{Buckets, Take};
 use crate::{
     exchange::{
         Answer, ErrorKind, Forward, ForwardError, ForwardFuture, Request,
@@ -24,10 +18,6 @@ use crate::{
     proxy::Rate,
     wire::TunnelName,
 };
-
-/// After so many tokens the buckets that are full again are dropped: a full one is the same as none. Until then, and
-/// as long as it takes a bucket to fill, names that nobody registered take room too, about 100 bytes each.
-const HOUSEKEEPING: usize = 4096;
 
 /// Refuses requests over a tunnel's rate, and slows its WebSockets down to it.
 pub(crate) struct RateLimit {
@@ -40,66 +30,35 @@ impl RateLimit {
     pub(crate) fn new(buckets: Option<Arc<Buckets>>, next: Arc<dyn Forward>) -> Self {
         Self { next, buckets }
     }
+
+    async fn pass(&self, request: Request, buckets: &Arc<Buckets>) -> Result<Answer, ForwardError> {
+        let name = request.context.tunnel.clone();
+        let mut answer = self.next.forward(request).await?;
+        if let Answer::WebSocket(accepted) = &mut answer {
+            pace(&mut accepted.duplex, Arc::clone(buckets), name);
+        }
+        Ok(answer)
+    }
 }
 
 impl Forward for RateLimit {
     fn forward(&self, request: Request) -> ForwardFuture<'_> {
         let Some(buckets) = &self.buckets else { return self.next.forward(request) };
-        let name = request.context.tunnel.clone();
-        if let Err(retry_after) = buckets.try_take(&name) {
-            let detail = format!(
-                "this tunnel gets at most {} requests {}, and {} at once",
-                buckets.rate.tokens,
-                buckets.rate.period(),
-                buckets.rate.burst
-            );
-            let kind = ErrorKind::TooManyRequests { retry_after };
-            return Box::pin(std::future::ready(Err(ForwardError::new(kind, detail))));
+        match buckets.take(&request.context.tunnel) {
+            Take::Taken => Box::pin(self.pass(request, buckets)),
+            Take::Refused(wait) => Box::pin(std::future::ready(Err(too_many(buckets.rate, wait)))),
+            Take::Asking(asking) => Box::pin(async move {
+                asking.await.map_err(|wait| too_many(buckets.rate, wait))?;
+                self.pass(request, buckets).await
+            }),
         }
-        Box::pin(async move {
-            let mut answer = self.next.forward(request).await?;
-            if let Answer::WebSocket(accepted) = &mut answer {
-                pace(&mut accepted.duplex, buckets.clone(), name);
-            }
-            Ok(answer)
-        })
     }
 }
 
-/// All tunnels' buckets.
-pub(crate) struct Buckets {
-    rate: Rate,
-    limiter: RateLimiter<TunnelName, DashMapStateStore<TunnelName>, RuntimeClock, NoOpMiddleware<Instant>>,
-    taken: AtomicUsize,
-}
-
-impl Buckets {
-    pub(crate) fn new(rate: Rate) -> Self {
-        // More tokens than the period has nanoseconds come one each nanosecond, which no visitor notices.
-        let each = (rate.per / rate.tokens.get()).max(Duration::from_nanos(1));
-        let quota = Quota::with_period(each).expect("longer than no time").allow_burst(rate.burst);
-        let limiter = RateLimiter::dashmap_with_clock(quota, RuntimeClock);
-        Self { rate, limiter, taken: AtomicUsize::new(0) }
-    }
-
-    /// Takes a token, or says how long it takes until there is one.
-    fn try_take(&self, name: &TunnelName) -> Result<(), Duration> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) % HOUSEKEEPING == HOUSEKEEPING - 1 {
-            self.limiter.retain_recent();
-        }
-        self.limiter.check_key(name).map_err(|refused| refused.wait_time_from(RuntimeClock.now()))
-    }
-}
-
-/// The runtime's clock, so that tests can pause it.
-struct RuntimeClock;
-
-impl Clock for RuntimeClock {
-    type Instant = Instant;
-
-    fn now(&self) -> Instant {
-        tokio::time::Instant::now().into_std()
-    }
+fn too_many(rate: Rate, retry_after: Duration) -> ForwardError {
+    let Rate { tokens, burst, .. } = rate;
+    let detail = format!("this tunnel gets at most {tokens} requests {}, and {burst} at once", rate.period());
+    ForwardError::new(ErrorKind::TooManyRequests { retry_after }, detail)
 }
 
 /// Makes each message of the visitor take a token, and wait for it if there is none.
@@ -113,14 +72,38 @@ struct Paced {
     inner: Pin<Box<dyn Sink<Event, Error = ForwardError> + Send>>,
     buckets: Arc<Buckets>,
     name: TunnelName,
-    /// A message went ahead of its token; the next one waits until this time and takes the token first.
-    owes: Option<Pin<Box<Sleep>>>,
+    /// A message went ahead of its token; the next one waits until it is taken.
+    owes: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Paced {
     fn take(&mut self) {
-        let wait = self.buckets.try_take(&self.name).err();
-        self.owes = wait.map(|wait| Box::pin(tokio::time::sleep(wait)));
+        self.owes = match self.buckets.take(&self.name) {
+            Take::Taken => None,
+            later => Some(Box::pin(in_time(later, Arc::clone(&self.buckets), self.name.clone()))),
+        };
+    }
+
+    fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(owed) = &mut self.owes {
+            ready!(owed.as_mut().poll(cx));
+            self.owes = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Takes a token as soon as there is one.
+async fn in_time(mut take: Take, buckets: Arc<Buckets>, name: TunnelName) {
+    loop {
+        let taken = match take {
+            Take::Taken => Ok(()),
+            Take::Refused(wait) => Err(wait),
+            Take::Asking(asking) => asking.await,
+        };
+        let Err(wait) = taken else { return };
+        tokio::time::sleep(wait).await;
+        take = buckets.take(&name);
     }
 }
 
@@ -128,10 +111,7 @@ impl Sink<Event> for Paced {
     type Error = ForwardError;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
-        while let Some(sleep) = &mut self.owes {
-            ready!(sleep.as_mut().poll(cx));
-            self.take();
-        }
+        ready!(self.poll_owed(cx));
         self.inner.as_mut().poll_ready(cx)
     }
 
@@ -143,6 +123,8 @@ impl Sink<Event> for Paced {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+        // A token that has to be asked for is asked for now, also if no message follows that would wait for it.
+        let _ = self.poll_owed(cx);
         self.inner.as_mut().poll_flush(cx)
     }
 

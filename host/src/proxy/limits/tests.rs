@@ -1,3 +1,8 @@
+//! Limits before a stage in memory.
+
+mod relay;
+mod shared;
+
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -103,7 +108,7 @@ async fn an_upload_that_stalls_is_the_visitors_fault() {
 
 fn buckets(per_second: u32, burst: u32) -> Option<Arc<Buckets>> {
     let (per_second, burst) = (NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap());
-    Some(Arc::new(Buckets::new(Rate::per_second(per_second, burst))))
+    Some(Arc::new(Buckets::new(Rate::per_second(per_second, burst), "", None)))
 }
 
 #[tokio::test(start_paused = true)]

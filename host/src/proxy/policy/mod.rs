@@ -18,10 +18,11 @@ use arc_swap::ArcSwap;
 
 use super::{
     Rate,
-    limits::{AnswerTimeout, BodyLimit, Buckets, RateLimit},
+    limits::{AnswerTimeout, BodyLimit, Buckets, RateLimit, Reach},
 };
 use crate::{
     exchange::{ErrorKind, Forward, ForwardError, ForwardFuture, Request},
+    redis::Redis,
     wire::TunnelName,
 };
 
@@ -105,6 +106,8 @@ pub(crate) struct Base {
     pub(crate) domain: String,
     pub(crate) max_body: Option<u64>,
     pub(crate) rate: Option<Rate>,
+    /// Where all nodes count rates together; each by itself if `None`.
+    pub(crate) redis: Option<Redis>,
     pub(crate) answer_timeout: Duration,
     /// Where all of them lead.
     pub(crate) next: Arc<dyn Forward>,
@@ -113,6 +116,7 @@ pub(crate) struct Base {
 /// The stage that chooses; its policies may be replaced at any time. An exchange ends under those it began with.
 pub(crate) struct PolicyStage {
     base: Base,
+    reach: Option<Arc<Reach>>,
     /// One bucket for each tunnel, whichever of the policies without a rate of their own its exchanges meet.
     buckets: Option<Arc<Buckets>>,
     /// For exchanges that no policy holds for.
@@ -131,9 +135,10 @@ struct Compiled {
 
 impl PolicyStage {
     pub(crate) fn new(base: Base, policies: &[Policy]) -> Self {
-        let buckets = base.rate.map(|rate| Arc::new(Buckets::new(rate)));
+        let reach = base.redis.clone().map(Reach::new);
+        let buckets = base.rate.map(|rate| Arc::new(Buckets::new(rate, &base.domain, reach.as_ref())));
         let plain = way(&base, buckets.clone(), &PolicyLimits::default(), Arc::clone(&base.next));
-        let stage = Self { base, buckets, plain, current: ArcSwap::default() };
+        let stage = Self { base, reach, buckets, plain, current: ArcSwap::default() };
         stage.replace(policies);
         stage
     }
@@ -148,7 +153,7 @@ impl PolicyStage {
             let buckets = match (policy.limits.rate, before.iter().find(same)) {
                 (None, _) => self.buckets.clone(),
                 (Some(_), Some(old)) => old.buckets.clone(),
-                (Some(own), None) => own.map(|rate| Arc::new(Buckets::new(rate))),
+                (Some(own), None) => own.map(|rate| self.buckets_of(policy, rate)),
             };
             let next = (policy.stages)(Arc::clone(&self.base.next));
             Compiled {
@@ -160,6 +165,13 @@ impl PolicyStage {
             }
         });
         self.current.store(Arc::new(compiled.collect()));
+    }
+
+    /// What other nodes, or this one after it was started anew, count under the same policy is counted together.
+    fn buckets_of(&self, policy: &Policy, rate: Rate) -> Arc<Buckets> {
+        let path = policy.path.as_ref().map(ToString::to_string).unwrap_or_default();
+        let scope = format!("{} {}{path}", self.base.domain, policy.domain);
+        Arc::new(Buckets::new(rate, &scope, self.reach.as_ref()))
     }
 
     fn choose(&self, policies: &[Compiled], request: &Request) -> Result<Option<usize>, Ambiguous> {

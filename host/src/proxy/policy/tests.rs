@@ -6,7 +6,10 @@ use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 use proptest::prelude::*;
 
 use super::*;
-use crate::exchange::{Answer, Body, Context, ExchangeId, RequestHead, RequestKind, Response, Scheme};
+use crate::{
+    exchange::{Answer, Body, Context, ExchangeId, RequestHead, RequestKind, Response, Scheme},
+    redis::tests::{prefix, redis},
+};
 
 fn tunnel(letter: char) -> TunnelName {
     letter.to_string().repeat(52).parse().unwrap()
@@ -38,15 +41,19 @@ fn policy(name: &'static str, domain: &str, path: Option<&str>) -> Policy {
     }
 }
 
-fn stage(policies: &[Policy]) -> PolicyStage {
-    let base = Base {
+fn base() -> Base {
+    Base {
         domain: "example.com".to_owned(),
         max_body: Some(10),
         rate: None,
+        redis: None,
         answer_timeout: Duration::from_secs(30),
         next: Arc::new(Named("bus", None)),
-    };
-    PolicyStage::new(base, policies)
+    }
+}
+
+fn stage(policies: &[Policy]) -> PolicyStage {
+    PolicyStage::new(base(), policies)
 }
 
 fn request(tunnel: TunnelName, path: &str, body: &'static str) -> Request {
@@ -180,6 +187,46 @@ async fn what_was_used_of_a_rate_stays_used_while_the_rate_stays() {
     assert_eq!(met(&stage, tunnel('a'), "/").await, "seldom");
     stage.replace(&[seldom(one.saturating_add(1))]);
     assert_eq!(met(&stage, tunnel('a'), "/").await, "seldom", "another rate begins anew");
+}
+
+#[tokio::test]
+async fn a_rate_is_counted_together_where_the_same_policy_holds() {
+    // Of its own domain, so that no other test counts.
+    let domain = prefix();
+    let rate = |tokens, burst: u32| {
+        let number = |n| std::num::NonZeroU32::new(n).unwrap();
+        Rate { tokens: number(tokens), per: Duration::from_secs(3600), burst: number(burst) }
+    };
+    let limited = |name, path, rate| {
+        let mut policy = policy(name, "*", path);
+        policy.limits.rate = Some(Some(rate));
+        policy
+    };
+    let node = |policies: &[Policy]| {
+        let (domain, redis) = (domain.clone(), Some(redis()));
+        PolicyStage::new(Base { domain, redis, rate: Some(rate(1, 1)), ..base() }, policies)
+    };
+    let api = limited("api", Some("/api/*"), rate(1, 2));
+    let open = policy("open", "*", Some("/open"));
+    let nodes = [node(std::slice::from_ref(&api)), node(&[open, api.clone()])];
+    for node in &nodes {
+        assert_eq!(met(node, tunnel('a'), "/api").await, "api");
+    }
+    // Whoever asks, and after a change elsewhere or a start.
+    nodes[0].replace(&[limited("new", Some("/new"), rate(1, 2)), api.clone()]);
+    for node in [&nodes[0], &nodes[1], &node(&[api])] {
+        assert_eq!(met(node, tunnel('a'), "/api").await, "too-many-requests");
+    }
+    // Another path, tunnel, burst or rate is another bucket, and so is the proxy's own.
+    assert_eq!(met(&nodes[0], tunnel('a'), "/new").await, "new");
+    assert_eq!(met(&nodes[0], tunnel('b'), "/api").await, "api");
+    for (tokens, burst) in [(1, 3), (2, 2)] {
+        nodes[0].replace(&[limited("api", Some("/api/*"), rate(tokens, burst))]);
+        assert_eq!(met(&nodes[0], tunnel('a'), "/api").await, "api");
+    }
+    assert_eq!(met(&nodes[0], tunnel('a'), "/").await, "bus");
+    // Policies without a rate of their own count with it.
+    assert_eq!(met(&nodes[1], tunnel('a'), "/open").await, "too-many-requests");
 }
 
 #[test]

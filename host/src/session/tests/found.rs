@@ -1,5 +1,10 @@
 //! Defects that were found by reading, each with the test that shows it: what leaked, hung, or cost others their session.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use super::*;
 use crate::wire::message::RequestStart;
 use tokio_tungstenite::tungstenite::Message as Frame;
@@ -352,4 +357,38 @@ async fn churn_at_the_limit_does_not_end_the_session() {
 fn trailers_come_last() {
     let part = BodyPart { id: 1, data: Bytes::new(), end: false, trailers: Some(HeaderMap::new()) };
     assert!(Message::decode(Message::Body(part).encode(), &crate::wire::Limits { headers: 1 }).is_err());
+}
+
+/// A teardown took up nothing in the driver's queue, so that nobody waited for it, and the cancel that follows an end without an
+/// answer overtook it.
+#[tokio::test(start_paused = true)]
+async fn a_close_arrives_though_nobody_will_hear_its_answer() {
+    struct Deaf;
+    impl futures_util::Sink<Event> for Deaf {
+        type Error = ForwardError;
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+            Poll::Ready(Err(ForwardError::new(ErrorKind::TunnelGone, "nobody is there")))
+        }
+        fn start_send(self: Pin<&mut Self>, _: Event) -> Result<(), ForwardError> {
+            unreachable!("it is never ready")
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+    let (near, _far) = pair(Origin(|_| async {
+        let close = Event::Close(Close::new(1012, "restarting"));
+        let duplex =
+            Duplex { incoming: Box::pin(futures_util::stream::iter([close])), outgoing: Box::pin(Deaf) };
+        Ok(Answer::WebSocket(Accepted { headers: HeaderMap::new(), duplex }))
+    }))
+    .await;
+    let Answer::WebSocket(mut accepted) = near.forward(websocket()).await.unwrap() else {
+        panic!("a response instead of a WebSocket")
+    };
+    let heard = accepted.duplex.incoming.next().await;
+    assert_eq!(heard, Some(Event::Close(Close::new(1012, "restarting"))));
 }

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use super::wanted::{Kind, Wanted};
 use crate::{
-    plugin::{Application, Config, Host, LoadError, Options, Plugin},
+    plugin::{Application, Config, Host, LoadError, Options, Plugin, kv},
+    redis::Redis,
     settings::{document::Mistakes, report::Reporter},
 };
 
@@ -17,6 +18,7 @@ const LAST_WORK: Duration = Duration::from_secs(2);
 /// Loads plugins and applications into one engine, which is started with the first of them.
 pub struct Loader {
     cache: Option<PathBuf>,
+    kv: Option<Arc<dyn kv::Store>>,
     reporter: Reporter,
     host: Option<Host>,
     /// Those in force.
@@ -94,7 +96,15 @@ impl Pack {
 impl Loader {
     /// A loader that keeps compiled plugins in `cache`, and tells whoever looks at a terminal when that takes long.
     pub fn new(cache: Option<PathBuf>, reporter: Reporter) -> Self {
-        Self { cache, reporter, host: None, kept: Pack::default() }
+        Self { cache, kv: None, reporter, host: None, kept: Pack::default() }
+    }
+
+    /// Plugins keep their entries there, if there is one: all nodes see them. Over a connection of their own, because it
+    /// is theirs to decide how much goes over it.
+    #[must_use]
+    pub fn sharing(self, redis: Option<&Redis>) -> Self {
+        let store = redis.map(|redis| Arc::new(kv::RedisStore::new(redis.another())) as _);
+        Self { kv: store, ..self }
     }
 
     /// Loads what is wanted, aside from what is in force; what has the same bytes and settings is taken from there.
@@ -133,7 +143,7 @@ impl Loader {
     fn host(&mut self) -> Result<Host, LoadError> {
         let host = match self.host.take() {
             Some(host) => host,
-            None => Host::new(&Options { cache: self.cache.clone(), ..Options::default() })?,
+            None => Host::new(&Options { cache: self.cache.clone(), kv: self.kv.clone() })?,
         };
         Ok(self.host.insert(host).clone())
     }

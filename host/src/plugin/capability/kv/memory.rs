@@ -194,7 +194,12 @@ impl Store for Memory {
 mod tests {
     use super::{super::contract, *};
 
-    contract::suite!(Memory::default(), tokio::time::advance);
+    fn empty() -> Memory {
+        tokio::time::pause();
+        Memory::default()
+    }
+
+    contract::suite!(empty(), tokio::time::advance);
 
     #[tokio::test(start_paused = true)]
     async fn what_has_expired_is_given_back_bit_by_bit() {
