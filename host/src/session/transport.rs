@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 };
 
 use super::ended::Ended;
-use crate::wire::{DecodeError, Decoded, Limits, MAX_HEADERS, Message};
+use crate::wire::{DecodeError, Decoded, Limits, MAX_HEADERS, Message, v1::DocumentError};
 
 /// For a last frame to a peer that may be stuck; enough on any live connection.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
@@ -102,18 +102,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocketStream<S> 
         Sink::poll_flush(Pin::new(self), cx).map_err(|error| Ended::broken(&error))
     }
 
-    /// Closes with a code that says why (RFC 6455 section 7.4.1).
+    /// Closes with a code that says why.
     async fn close(&mut self, ended: &Ended) {
-        let (code, reason) = match ended {
-            Ended::Broken(_) | Ended::Silent(_) | Ended::Lost(_) | Ended::Dropped => return,
-            Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
-            Ended::TooLarge => (CloseCode::Size, ended.to_string()),
-            Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
-            Ended::Violation(violation) => (CloseCode::Protocol, violation.to_string()),
-        };
-        let frame = CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() };
+        let Some(frame) = close_frame(ended, false) else { return };
         let _ = tokio::time::timeout(FAREWELL, WebSocketStream::close(self, Some(frame))).await;
     }
+}
+
+/// What a WebSocket's peer hears at the end (RFC 6455 section 7.4.1, and the IANA registry for 1012), if it can be told. A node
+/// that drains restarts, as far as anybody knows.
+pub(super) fn close_frame(ended: &Ended, draining: bool) -> Option<CloseFrame> {
+    let (code, reason) = match ended {
+        Ended::Broken(_) | Ended::Silent(_) | Ended::Lost(_) | Ended::Dropped => return None,
+        Ended::Local if draining => (CloseCode::Restart, "this node is shutting down".to_owned()),
+        Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
+        Ended::TooLarge { .. } => (CloseCode::Size, ended.to_string()),
+        Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
+        Ended::NotADocument(DocumentError::Binary) => (CloseCode::Unsupported, ended.to_string()),
+        Ended::NotADocument(error) => (CloseCode::Invalid, error.to_string()),
+        Ended::Violation(violation) => (CloseCode::Protocol, violation.to_string()),
+        Ended::Refused(_) => (CloseCode::Policy, "the registration was refused".to_owned()),
+    };
+    Some(CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() })
 }
 
 /// Sends one message, and waits until it is on its way; not for long.
