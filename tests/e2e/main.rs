@@ -28,9 +28,12 @@ mod liveness {
 }
 
 mod cluster {
+    mod bulk;
     mod crossing;
     mod killed;
+    mod names;
     mod network;
+    mod once;
     mod redis;
     mod restart;
 }

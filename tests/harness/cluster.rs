@@ -163,6 +163,11 @@ impl Node {
         node
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.place.listen
+    }
+
     /// Where clients connect that want this node and no other.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.place.listen)

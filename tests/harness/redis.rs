@@ -38,6 +38,8 @@ impl Redis {
         self.address
     }
 
+    /// The bench of the bus asks it for its process.
+    #[allow(dead_code)]
     pub(crate) fn process(&self) -> &Process {
         &self.process
     }

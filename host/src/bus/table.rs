@@ -28,6 +28,9 @@ pub(super) const MAX_PAST: usize = 10_000;
 /// How long an ended name is remembered: a developer's laptop is closed over night, seldom longer.
 pub(super) const PAST_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// For so long after a session's end its client may be found at a place that we haven't been told of.
+const JUST_NOW: Duration = Duration::from_secs(2);
+
 /// Names and their seats.
 pub(super) struct Table {
     limit: usize,
@@ -120,6 +123,11 @@ impl Table {
         self.has(name) || self.past().has(name)
     }
 
+    /// Whether somebody has just got up, or is about to.
+    pub(super) fn saw_off(&self, name: &TunnelName) -> bool {
+        self.has(name) || self.past().since(name).is_some_and(|left| left.elapsed() < JUST_NOW)
+    }
+
     /// All names with a seat.
     pub(super) fn names(&self) -> Vec<TunnelName> {
         self.read().keys().cloned().collect()
@@ -197,6 +205,10 @@ impl Past {
     fn has(&mut self, name: &TunnelName) -> bool {
         self.forget();
         self.since.contains_key(name)
+    }
+
+    fn since(&self, name: &TunnelName) -> Option<Instant> {
+        self.order.get(self.since.get(name)?).map(|(since, _)| *since)
     }
 
     fn forget(&mut self) {

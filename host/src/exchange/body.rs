@@ -56,6 +56,11 @@ impl Body {
         )
     }
 
+    /// The same body, which keeps something until it is dropped.
+    pub fn keeping(self, kept: impl Send + Unpin + 'static) -> Self {
+        Self::stream(Keeping { body: self, _kept: kept })
+    }
+
     /// A body that gives `first` and then what is left of `rest`.
     pub fn prefixed(first: Bytes, rest: Body) -> Self {
         if first.is_empty() { rest } else { Self::stream(Prefixed { first, rest }) }
@@ -117,6 +122,31 @@ impl fmt::Debug for Body {
 impl Default for Body {
     fn default() -> Self {
         Self::empty()
+    }
+}
+
+struct Keeping<T> {
+    body: Body,
+    _kept: T,
+}
+
+impl<T: Unpin> HttpBody for Keeping<T> {
+    type Data = Bytes;
+    type Error = ForwardError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

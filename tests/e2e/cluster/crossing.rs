@@ -1,6 +1,11 @@
 //! A visitor at one node, the client at another: everything crosses between them as if there were one node.
 
-use crate::harness::{Client, Cluster, Door, Frame, Opcode, Origin, Wire, load, origin, websocket};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt, stream};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::{Client, Cluster, Door, Frame, Opcode, Origin, Wire, load, origin, websocket, within};
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -168,6 +173,37 @@ async fn websockets_keep_kinds_order_pings_and_codes() {
 }
 
 #[tokio::test]
+async fn large_heads_and_large_messages_cross_whole() {
+    let origin = Origin::start().await;
+    let (_cluster, _client, door) = across(&origin.url()).await;
+    let cookie = format!("Cookie: {}", "c".repeat(50_000));
+    let mut visitor = door.ask("GET /", &[&cookie]).await;
+    let (mut answers, request) = origin.request().await;
+    assert_eq!(request.head.text("cookie").map(|value| value.len()), Some(50_000));
+    let field = format!("X-Long: {}", "x".repeat(50_000));
+    let close = "Connection: close";
+    answers.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{close}\r\n{field}\r\n\r\n")).await;
+    assert_eq!(visitor.reply("GET").await.head.text("x-long").map(|value| value.len()), Some(50_000));
+
+    let (mut visitor, mut answers) = websocket::open_sockets(&door, &origin, "/").await;
+    let message: Vec<u8> = (0_u32..3_000_000).flat_map(u32::to_le_bytes).collect();
+    let message = Message::binary(message);
+    for _ in 0..2 {
+        let there = async {
+            let heard = answers.next().await.expect("a message").expect("well-formed");
+            assert!(heard == message, "the message arrives as it was sent");
+            answers.send(heard).await.expect("taken");
+        };
+        let back = async {
+            visitor.send(message.clone()).await.expect("taken");
+            let heard = visitor.next().await.expect("a message").expect("well-formed");
+            assert!(heard == message, "the message comes back as it was sent");
+        };
+        within("a message there and back", async { tokio::join!(there, back) }).await;
+    }
+}
+
+#[tokio::test]
 async fn a_refused_websocket_is_refused_in_the_origins_words() {
     let origin = Origin::start()
         .await
@@ -208,6 +244,44 @@ async fn a_visitor_that_hangs_up_is_gone_at_the_origin_too() {
     let (visitor, answers) = websocket::open(&door, &origin, "/").await;
     drop(visitor);
     answers.into_wire().closed().await;
+}
+
+/// A node that stops waits for what crosses it: nothing may be left of exchanges that are over.
+#[tokio::test]
+async fn hundreds_of_visitors_that_hang_up_leave_nothing_behind() {
+    let origin = Origin::start().await.handling(|mut wire| async move {
+        while let Ok(head) = wire.try_head().await {
+            if head.has("sec-websocket-key") {
+                return websocket::accept(&mut wire, &head, &[]).await;
+            }
+            let begun = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbegun";
+            if head.target() != "/silent" && wire.try_send(begun.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (mut cluster, client, door) = across(&origin.url()).await;
+    let hang_up = async |number: usize| {
+        let visitor = match number % 5 {
+            0 => door.ask("GET /silent", &[]).await,
+            1 => door.ask("GET /begins", &[]).await,
+            2 => {
+                let mut visitor = door.ask("GET /begins", &[]).await;
+                visitor.head().await;
+                visitor
+            }
+            3 => door.ask("POST /begins", &["Content-Length: 1000000"]).await,
+            _ => websocket::ask(&door, "/", &[]).await,
+        };
+        drop(visitor);
+    };
+    stream::iter(0..500).map(hang_up).buffer_unordered(50).collect::<Vec<()>>().await;
+    drop(client);
+    for node in &mut cluster.nodes[..2] {
+        let stopped = tokio::time::timeout(Duration::from_secs(10), node.stop());
+        let exit = stopped.await.expect("well below the grace period of 30 s");
+        assert_eq!(exit.code, Some(0), "{exit:?}");
+    }
 }
 
 #[tokio::test]

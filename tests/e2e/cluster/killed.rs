@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::harness::{Client, Cluster, Door, Frame, Opcode, Origin, Wire, load, websocket, within};
+use crate::harness::{Client, Cluster, Door, Frame, Opcode, Origin, Signal, Wire, load, websocket, within};
 
 /// Visitors get their answers again in this time.
 const AGAIN: Duration = Duration::from_secs(3);
 
-/// What the bound leaves for errors to arrive in: longer than a dead node may go unnoticed, shorter than any timeout.
+/// A node is avoided in this time after its last word.
+const SILENT: Duration = Duration::from_secs(2);
+
+/// What visitors are promised, for errors to arrive in: longer than a dead node may go unnoticed, shorter than any timeout.
 const NOTICED: Duration = Duration::from_secs(10);
 
 /// A cluster with a client that may go to any node, and which node that is.
@@ -138,4 +141,51 @@ async fn a_visitors_node_that_dies_takes_its_exchanges_along_and_no_others() {
     let frame = Frame::whole(Opcode::Text, "still here");
     visitor.send(frame.clone()).await;
     assert_eq!(answers.message().await, frame);
+}
+
+/// A machine that hangs keeps its connections, and says nothing.
+#[tokio::test]
+async fn a_node_that_freezes_is_avoided_and_taken_back_when_it_thaws() {
+    let (one, two) = (load::echoing().await, load::echoing().await);
+    let cluster = Cluster::start(&[]).await;
+    let client = cluster.client_at(0, &one.url()).await;
+    let _second = cluster.client_at(1, &two.url()).await;
+    let door = cluster.door_at(2, &client);
+    for _ in 0..10 {
+        assert_eq!(door.get("/").await.status(), 200);
+    }
+    for _ in 0..2 {
+        cluster.nodes[0].process.signal(Signal::STOP);
+        let frozen = Instant::now();
+        // Those that were sent to it before it was noticed end with an error; all later ones are served by the other.
+        let visits = (0..40).map(|number| {
+            let door = &door;
+            async move {
+                let begun = frozen.elapsed();
+                let reply = door.get(&format!("/{number}")).await;
+                (begun, frozen.elapsed() - begun, reply.status(), reply.error())
+            }
+        });
+        let early = join_all(visits).await;
+        for (_, took, status, error) in &early {
+            assert!(*took < NOTICED, "{took:?}");
+            assert!(*status == 200 || error.as_deref() == Some("tunnel-gone"), "{status} {error:?}");
+        }
+        while frozen.elapsed() < SILENT {
+            let _ = door.get("/meanwhile").await;
+        }
+        for _ in 0..40 {
+            let begun = Instant::now();
+            assert_eq!(door.get("/late").await.status(), 200);
+            assert!(begun.elapsed() < SILENT, "{:?}", begun.elapsed());
+        }
+        cluster.nodes[0].process.signal(Signal::CONT);
+        within("the node to be asked again", async {
+            let before = cluster.nodes[0].metric("tunnel_bus_exchanges_answered_total").await;
+            while cluster.nodes[0].metric("tunnel_bus_exchanges_answered_total").await == before {
+                assert_eq!(door.get("/again").await.status(), 200);
+            }
+        })
+        .await;
+    }
 }

@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Cluster, Door, Origin, Pattern, Redis, load, within};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::harness::{
+    Cluster, Door, Origin, Pattern, Process, Redis, cluster::Place, load, origin::vacant, path_text,
+    process::TUNNEL, tunnel::Home, within,
+};
 
 /// What is said to visitors of a tunnel that can't be reached without Redis.
 const UNREACHED: (u16, &str) = (503, "bus-away");
@@ -152,5 +157,103 @@ async fn a_subscription_that_breaks_in_mid_body_never_makes_a_wrong_one() {
             }
         };
         within("the subscription to be there again", again).await;
+    }
+}
+
+/// A server that saves, or is asked something slow, says nothing for a while.
+#[tokio::test]
+async fn a_redis_that_stalls_for_a_moment_fails_nobody() {
+    let origin = load::echoing().await;
+    let cluster = Cluster::start(&["--rate", "off"]).await;
+    let client = cluster.client_at(0, &origin.url()).await;
+    let remote = cluster.door_at(1, &client);
+    let load = load::Load::start(&remote, 4);
+    let sockets = load::Sockets::open(&remote, 5).await;
+    for _ in 0..3 {
+        load.goes_on_for(100).await;
+        assert_eq!(cluster.redis.say("CLIENT PAUSE 900 ALL").await, "+OK");
+    }
+    load.goes_on_for(100).await;
+    load.finish().await.all_well();
+    assert_eq!(sockets.finish().await, vec![load::End::Alive; 5]);
+}
+
+/// A Redis that speaks TLS alone and wants a password, and what a node needs to trust it.
+async fn guarded() -> (Redis, Home) {
+    let home = Home::new();
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let (certificate, key) = (home.file("redis.pem"), home.file("redis.key"));
+    let write = |path, label, der: &[u8]| {
+        std::fs::write(path, pem(label, der)).expect("a temporary folder can be written to");
+    };
+    write(&certificate, "CERTIFICATE", made.cert.der());
+    write(&key, "PRIVATE KEY", &made.signing_key.serialize_der());
+    let address = vacant().await;
+    let port = address.port().to_string();
+    let arguments = [
+        &["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--requirepass", PASSWORD][..],
+        &["--tls-cert-file", path_text(&certificate), "--tls-key-file", path_text(&key)],
+        &["--tls-ca-cert-file", path_text(&certificate)],
+    ];
+    (Redis::start_with(address, &arguments.concat()).await, home)
+}
+
+/// RFC 7468.
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+/// With signs that a URL has to encode.
+const PASSWORD: &str = "p@ss/w:rd";
+
+/// The URL with this password.
+fn guarded_url(redis: &Redis, password: &str) -> String {
+    let password = percent_encoding::utf8_percent_encode(password, percent_encoding::NON_ALPHANUMERIC);
+    format!("rediss://:{password}@localhost:{}/3", redis.address().port())
+}
+
+#[tokio::test]
+async fn a_redis_with_tls_a_password_and_a_database_is_reached() {
+    let origin = load::echoing().await;
+    let (redis, home) = guarded().await;
+    let url = guarded_url(&redis, PASSWORD);
+    let certificate = home.file("redis.pem");
+    let mut places = Vec::new();
+    for _ in 0..2 {
+        let place = Place::new(vacant().await, &url);
+        places.push(place.with("SSL_CERT_FILE", path_text(&certificate)));
+    }
+    let mut cluster = Cluster::at(redis, places, &[]).await;
+    let client = cluster.client_at(0, &origin.url()).await;
+    let remote = cluster.door_at(1, &client);
+    assert_eq!(remote.get("/").await.status(), 200);
+    cluster.redis.kill().await;
+    until(&remote, (UNREACHED.0, Some(UNREACHED.1))).await;
+    cluster.redis.start_again().await;
+    until(&remote, (200, None)).await;
+    for node in &mut cluster.nodes {
+        let exit = node.stop().await;
+        for said in [exit.stdout, exit.stderr] {
+            assert!(!said.contains(PASSWORD) && !said.contains("p%40ss"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_trusted_or_refuses_is_said_at_the_start() {
+    let (redis, home) = guarded().await;
+    let certificate = home.file("redis.pem");
+    for (password, trusted, says) in [("wrong", true, "password"), (PASSWORD, false, "certificate")] {
+        let url = guarded_url(&redis, password);
+        let arguments = ["proxy", "--listen", "127.0.0.1:0", "--bus", &url, "--check"];
+        let trust = [("SSL_CERT_FILE", path_text(&certificate))];
+        let variables = if trusted { &trust[..] } else { &[] };
+        let exit = Process::run("proxy", home.path(), TUNNEL, arguments, variables).exit().await;
+        assert_ne!(exit.code, Some(0), "{exit:?}");
+        assert!(exit.stderr.to_lowercase().contains(says), "{says} is not in {}", exit.stderr);
+        assert!(!exit.stderr.contains("p%40ss") && !exit.stderr.contains(PASSWORD), "{}", exit.stderr);
     }
 }

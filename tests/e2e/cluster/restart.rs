@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::harness::{Client, Cluster, Origin, Signal, load, origin, websocket};
 
-/// Requests while nodes restart one after the other. The number takes a minute; it is asked for with TUNNEL_TEST_FULL.
+/// Requests while nodes restart one after the other. A hundred thousand take a minute; they are asked for with TUNNEL_TEST_FULL.
 fn requests() -> usize {
     if std::env::var_os("TUNNEL_TEST_FULL").is_some() { 100_000 } else { 10_000 }
 }

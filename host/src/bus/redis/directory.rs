@@ -149,6 +149,14 @@ impl Directory {
         }
     }
 
+    /// This copy doesn't lead to anybody: something may be written of which we haven't been told yet.
+    pub(super) fn doubt(&self, name: &TunnelName) {
+        let mut state = self.state();
+        state.copies.remove(name);
+        // An answer that is under way may be from before.
+        state.asked.remove(name);
+    }
+
     /// Something may have been told that wasn't heard: all copies are worthless.
     pub(super) fn forget(&self) {
         let mut state = self.state();

@@ -215,17 +215,35 @@ type Asked = ControlFlow<Result<Answer, ForwardError>, Untaken>;
 impl Core {
     async fn forward(&self, request: Request) -> Result<Answer, ForwardError> {
         let name = request.context.tunnel.clone();
-        // Most have their session here, and need no look at the others.
-        let untaken = match self.ask_seats(Untaken(request, None), SeatState::Open).await {
-            ControlFlow::Break(result) => return result,
-            ControlFlow::Continue(untaken) => untaken,
-        };
-        let found = self.find(&name).await;
-        let Untaken(request, last) = match self.ask_others(untaken, found.as_deref()).await {
-            ControlFlow::Break(result) => return result,
-            ControlFlow::Continue(untaken) => untaken,
-        };
-        Err(self.nobody(&name, found.as_deref(), last).unsent(request))
+        let mut untaken = Untaken(request, None);
+        let mut again = false;
+        loop {
+            // Most have their session here, and need no look at the others.
+            untaken = match self.ask_seats(untaken, SeatState::Open).await {
+                ControlFlow::Break(result) => return result,
+                ControlFlow::Continue(untaken) => untaken,
+            };
+            let found = self.find(&name).await;
+            untaken = match self.ask_others(untaken, found.as_deref()).await {
+                ControlFlow::Break(result) => return result,
+                ControlFlow::Continue(untaken) => untaken,
+            };
+            if again || !self.may_have_moved(&name, untaken.1.as_ref()) {
+                let Untaken(request, last) = untaken;
+                return Err(self.nobody(&name, found.as_deref(), last).unsent(request));
+            }
+            self.directory.doubt(&name);
+            again = true;
+        }
+    }
+
+    /// Whether the client may have moved to another node this moment: it takes its leave once that is written, which may be
+    /// before all nodes were told.
+    fn may_have_moved(&self, name: &TunnelName, last: Option<&ForwardError>) -> bool {
+        match last.map(ForwardError::kind) {
+            Some(kind) => matches!(kind, ErrorKind::TunnelGone | ErrorKind::Draining | ErrorKind::Offline),
+            None => self.table.saw_off(name),
+        }
     }
 
     /// Asks nodes that stay, then what will end soon: seats here, and nodes.
@@ -249,7 +267,9 @@ impl Core {
     async fn ask_seats(&self, Untaken(request, before): Untaken, state: SeatState) -> Asked {
         match self.table.offer(request, state..=state).await {
             Offered::Taken(result) => ControlFlow::Break(result),
-            Offered::Untaken(request, last) => ControlFlow::Continue(Untaken(request, last.or(before))),
+            Offered::Untaken(request, last) => {
+                ControlFlow::Continue(Untaken(request, more_telling(last, before)))
+            }
         }
     }
 
@@ -268,7 +288,7 @@ impl Core {
     }
 
     /// Sends an exchange to another node; the request comes back if it provably reached no client from there.
-    async fn ask_node(&self, holder: &Holder, Untaken(mut request, _): Untaken) -> Asked {
+    async fn ask_node(&self, holder: &Holder, Untaken(mut request, before): Untaken) -> Asked {
         let held = Held::new(Arc::clone(&holder.busy));
         self.metrics.forwarded.inc();
         let mut last = None;
@@ -287,7 +307,7 @@ impl Core {
                 break;
             }
         }
-        ControlFlow::Continue(Untaken(request, last))
+        ControlFlow::Continue(Untaken(request, more_telling(last, before)))
     }
 
     fn nobody(&self, name: &TunnelName, found: Option<&Row>, last: Option<ForwardError>) -> ForwardError {
@@ -327,6 +347,16 @@ impl Core {
     // A panic while the lock is held can't leave it half-changed: each change is one call.
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of two reasons the one that says more. That a session is gone is all that remains when nothing else is known.
+fn more_telling(last: Option<ForwardError>, before: Option<ForwardError>) -> Option<ForwardError> {
+    let says_little =
+        |error: &ForwardError| matches!(error.kind(), ErrorKind::TunnelGone | ErrorKind::Draining);
+    match (last, before) {
+        (Some(last), Some(before)) if says_little(&last) => Some(before),
+        (last, before) => last.or(before),
     }
 }
 

@@ -347,3 +347,66 @@ async fn an_upload_that_finds_no_seat_comes_back_whole() {
     let (got, expected) = tokio::join!(collect(body), collect(stream(150_000)));
     assert!(got == expected, "{} bytes came back", got.0.len());
 }
+
+/// A client that moves takes its leave of the old node once the new one has written its claim. What was told of it may arrive
+/// later than the leave does, at the old node and at any other.
+#[tokio::test]
+async fn a_client_that_has_just_moved_is_found_before_anybody_was_told() {
+    let pair = pair(|_| async { ok(Body::full("moved")) }).await;
+    let old = node().await;
+    for (bus, visits) in [(&old, &old), (&old, &pair.here)] {
+        let seat = bus.register(pair.name.clone(), contract::seat("leaves")).unwrap();
+        bus.announced(&pair.name).await;
+        caught_up(visits).await;
+        visits.core.directory.find(&pair.name).await.unwrap();
+        drop(seat);
+        visits.core.directory.told(&pair.name, pair.there.core.own, false);
+        let answer = visits.forward(pair.request(Body::empty())).await.unwrap();
+        assert_eq!(collect(http(answer).body).await.0, "moved");
+    }
+}
+
+#[tokio::test]
+async fn another_node_counts_as_busy_until_an_exchange_has_ended() {
+    let pair = pair(|request| async move {
+        match request.head.kind {
+            RequestKind::Http => ok(request.body),
+            RequestKind::WebSocket => {
+                let (never, gone) =
+                    (futures_util::stream::pending(), |_| ForwardError::new(ErrorKind::TunnelGone, "gone"));
+                let outgoing = futures_util::sink::drain().sink_map_err(gone);
+                let duplex = Duplex { incoming: Box::pin(never), outgoing: Box::pin(outgoing) };
+                Ok(Answer::WebSocket(Accepted { headers: HeaderMap::new(), duplex }))
+            }
+        }
+    })
+    .await;
+    let busy = async || {
+        let row = pair.here.core.directory.find(&pair.name).await.unwrap();
+        row.in_order()[0].busy.load(Ordering::Relaxed)
+    };
+    let body = http(pair.here.forward(pair.request(stream(500_000))).await.unwrap()).body;
+    assert_eq!(busy().await, 1, "its body is under way");
+    collect(body).await;
+    assert_eq!(busy().await, 0);
+    let mut request = pair.request(Body::empty());
+    request.head.kind = RequestKind::WebSocket;
+    let socket = pair.here.forward(request).await.unwrap();
+    assert_eq!(busy().await, 1);
+    drop(socket);
+    assert_eq!(busy().await, 0);
+}
+
+#[tokio::test]
+async fn full_here_and_gone_there_is_told_as_full() {
+    let (here, there) = (node().await, node().await);
+    let name = contract::name(getrandom::u64().unwrap());
+    let full = Origin(|request: Request| async {
+        Err(ForwardError::new(ErrorKind::TooManyExchanges, "full").unsent(request))
+    });
+    let _seat = here.register(name.clone(), Arc::new(full)).unwrap();
+    here.core.directory.find(&name).await.unwrap();
+    here.core.directory.told(&name, there.core.own, true);
+    assert_eq!(contract::fails(&*here, name).await, ErrorKind::TooManyExchanges);
+    assert_eq!(here.core.metrics.forwarded.get(), 1, "the other node was asked");
+}

@@ -18,7 +18,7 @@ pub use join::{Joined, join};
 use std::{fmt, pin::Pin};
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream};
+use futures_util::{Sink, Stream, StreamExt};
 
 use super::ForwardError;
 
@@ -73,6 +73,18 @@ pub struct Duplex {
     pub incoming: Pin<Box<dyn Stream<Item = Event> + Send>>,
     /// Events to the far side, in order; its readiness is the backpressure.
     pub outgoing: Pin<Box<dyn Sink<Event, Error = ForwardError> + Send>>,
+}
+
+impl Duplex {
+    /// The same duplex, whose incoming side keeps something until it is dropped.
+    #[must_use]
+    pub fn keeping(self, kept: impl Send + 'static) -> Self {
+        let incoming = self.incoming.map(move |event| {
+            let _kept = &kept;
+            event
+        });
+        Self { incoming: Box::pin(incoming), ..self }
+    }
 }
 
 impl fmt::Debug for Duplex {
