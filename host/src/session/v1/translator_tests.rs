@@ -120,7 +120,7 @@ fn a_request_goes_out_whole_and_its_answer_comes_back() {
     start.headers.append("x-a", "1".parse().unwrap());
     start.headers.append("x-a", "2".parse().unwrap());
     start.body = "hel".into();
-    assert_eq!(dialogue.say(Message::HttpRequest(start)), [json!(0); 0], "it isn't all here");
+    assert!(dialogue.say(Message::HttpRequest(start)).is_empty(), "it isn't all here");
     assert_eq!(credit(&dialogue.arrivals()), 256);
     let frames = dialogue.say(part(7, b"lo".to_vec(), true));
     let [frame] = &frames[..] else { panic!("{frames:?}") };
