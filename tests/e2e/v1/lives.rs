@@ -4,10 +4,10 @@ use crate::harness::{OldClient, Proxy, Signal, tunnel::Home};
 
 #[tokio::test]
 async fn pings_of_text_and_of_the_websocket_keep_both_sides_awake() {
-    // A second after which the session is gone if nothing were heard of the client; it never says anything by itself.
+    // After five seconds the session would be gone if nothing were heard of the client, which never says anything by itself.
     let home = Home::new();
     let file = home.file("proxy.toml");
-    std::fs::write(&file, "[limits]\nping_after = '500ms'\n").expect("a temporary folder can be written to");
+    std::fs::write(&file, "[limits]\nping_after = '2500ms'\n").expect("a temporary folder can be written to");
     let proxy = Proxy::start(&["--config", crate::harness::path_text(&file)]).await;
     let mut client = OldClient::start(proxy.address, &[]);
     let door = client.registered().await;

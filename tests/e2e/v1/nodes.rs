@@ -1,6 +1,6 @@
 //! A client of the original's dialect at one node, its visitors at another.
 
-use crate::harness::{Door, Frame, Frames, OldClient, Opcode, Proxy, Redis, websocket};
+use crate::harness::{Door, Frame, Frames, OldClient, Opcode, Proxy, Redis, Signal, websocket};
 
 /// Two nodes over one Redis, and a client at the first; its door at the second.
 async fn across(redis: &Redis) -> ([Proxy; 2], OldClient, Door) {
@@ -27,6 +27,26 @@ async fn requests_and_websockets_cross_between_nodes() {
     assert_eq!(visitor.message().await, Frame::whole(Opcode::Text, "hello"));
     visitor.send(Frame::whole(Opcode::Binary, [1])).await;
     assert_eq!(visitor.next().await.code(), Some(1003));
+}
+
+/// It can't tell the client to go, and without it the tunnel would have nobody.
+#[tokio::test]
+async fn a_draining_node_serves_the_others_visitors_until_nothing_is_under_way() {
+    let redis = Redis::start().await;
+    let (mut nodes, mut client, door) = across(&redis).await;
+    let mut wire = websocket::ask(&door, "/ws", &[]).await;
+    websocket::accepted(&mut wire).await;
+    let mut visitor = Frames::of_visitor(wire);
+    nodes[0].process.signal(Signal::TERM);
+    nodes[0].process.event("draining").await;
+    assert_eq!(door.get("/").await.status(), 200);
+    visitor.send(Frame::whole(Opcode::Text, "still there")).await;
+    assert_eq!(visitor.message().await, Frame::whole(Opcode::Text, "still there"));
+    assert!(client.process.events("closed").is_empty());
+    visitor.send(Frame::close(1000, "")).await;
+    visitor.next().await;
+    assert_eq!(client.process.event("closed").await["code"], 1012);
+    assert_eq!(nodes[0].process.exit().await.code, Some(0));
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ pub(super) enum Loss {
 }
 
 impl Loss {
-    const ALL: usize = 10;
+    const ALL: usize = Self::Unusable as usize + 1;
 
     /// A stable word for programs, and what happened, for people.
     fn words(self) -> (&'static str, &'static str) {

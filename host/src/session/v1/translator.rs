@@ -3,7 +3,7 @@
 //!
 //! To the session above it is a client of version 2. What such a client would say and this one can't, it says in its place: it
 //! grants credit while it collects a request's body, asks for one that waits for `100 Continue`, answers a visitor's pings, and
-//! takes its leave when it is told to go. What can't be said at all is counted ([`Loss`]).
+//! takes its leave once it was told to go and has nothing under way. What can't be said at all is counted ([`Loss`]).
 
 use std::collections::{HashMap, VecDeque};
 
@@ -41,6 +41,8 @@ pub(super) struct Translator {
     held: usize,
     /// The node drains.
     pub(super) draining: bool,
+    /// The client's leave was taken for it.
+    left: bool,
     pub(super) losses: SessionLosses,
 }
 
@@ -103,6 +105,7 @@ impl Translator {
             registrations: VecDeque::new(),
             held: 0,
             draining: false,
+            left: false,
             losses,
         }
     }
@@ -128,11 +131,11 @@ impl Translator {
             }
             Message::Cancel { id, .. } => self.cancelled(*id, now),
             Message::Ping => self.outgoing.push_back(Outgoing::Ping),
-            // The client can't be told to move. It connects again when its session has ended, which it does with its last
-            // exchange.
+            // The client can't be told to move, and connects again only when its session has ended. Until there is nothing that
+            // this would cut off, visitors find it here.
             Message::GoAway { .. } => {
                 self.draining = true;
-                self.arrivals.push_back(Message::Disconnect);
+                self.leave_if_idle();
             }
             // A client's messages, a registration of version 2, and the answer to a ping that this client never sends.
             Message::RegistrationRequest { .. }
@@ -353,7 +356,15 @@ impl Translator {
         let exchange = self.exchanges.remove(&number)?;
         self.numbers.remove(&exchange.id);
         self.held -= exchange.counted;
+        self.leave_if_idle();
         Some(exchange)
+    }
+
+    fn leave_if_idle(&mut self) {
+        if self.draining && !self.left && self.exchanges.is_empty() {
+            self.left = true;
+            self.arrivals.push_back(Message::Disconnect);
+        }
     }
 }
 

@@ -414,16 +414,29 @@ fn a_service_that_takes_no_websocket_is_a_failure_without_its_words() {
 
 #[test]
 fn a_client_that_cannot_be_told_to_go_takes_its_leave() {
-    let mut dialogue = Dialogue::new();
-    assert!(dialogue.say(Message::GoAway { grace: std::time::Duration::from_secs(1) }).is_empty());
-    assert!(matches!(&dialogue.arrivals()[..], [Message::Disconnect]));
-    assert!(dialogue.0.draining);
-    assert_eq!(dialogue.say(Message::Ping), [json!("ping")]);
+    let go_away = Message::GoAway { grace: std::time::Duration::from_secs(1) };
+    let mut idle = Dialogue::new();
+    assert!(idle.say(go_away.clone()).is_empty());
+    assert!(matches!(&idle.arrivals()[..], [Message::Disconnect]));
+    assert!(idle.0.draining);
+
+    // One that is busy goes on, for want of another, until it isn't any more.
+    let mut busy = Dialogue::new();
+    let (one, two) = (busy.asked(1), busy.joined(2));
+    busy.say(go_away);
+    assert!(busy.arrivals().is_empty());
+    assert_eq!(busy.hear(answer(&one, b"")).len(), 1);
+    let three = busy.asked(3);
+    busy.hear(document("ws-teardown", &two, json!({})));
+    busy.say(Message::WsTeardown { id: 2, code: 1005, reason: String::new() });
+    let arrivals = busy.hear(answer(&three, b""));
+    assert!(matches!(&arrivals[..], [Message::HttpResponse(_), Message::Disconnect]), "{arrivals:?}");
 }
 
 #[test]
-fn registrations_go_past_the_session() {
+fn registrations_go_past_the_session_and_pings_are_the_websocket_s() {
     let mut dialogue = Dialogue::new();
+    assert_eq!(dialogue.say(Message::Ping), [json!("ping")]);
     let wish = document("registration-request", &json!("r"), json!({ "mandateToken": "t", "session": "" }));
     assert!(dialogue.hear(wish).is_empty());
     let expected = RegistrationRequest { id: "r".into(), mandate_token: "t".into(), session: None };
