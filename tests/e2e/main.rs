@@ -62,6 +62,14 @@ mod plugins {
     mod reload_proxy;
 }
 
+mod v1 {
+    mod lives;
+    mod nodes;
+    mod registration;
+    mod serving;
+    mod sockets;
+}
+
 mod cli {
     mod demo;
     mod failures;

@@ -23,6 +23,7 @@ pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod tunnel;
+pub(crate) mod v1;
 pub(crate) mod websocket;
 
 pub(crate) use cluster::Cluster;
@@ -37,6 +38,7 @@ pub(crate) use process::{Exit, Process, Signal, program};
 pub(crate) use redis::Redis;
 pub(crate) use relay::Relay;
 pub(crate) use tunnel::{Client, Proxy, Setup, Tunnel, path_text};
+pub(crate) use v1::OldClient;
 pub(crate) use websocket::{Frame, Frames, Opcode};
 
 use std::{future::Future, time::Duration};

@@ -1,5 +1,5 @@
-//! Other people's servers that the tests need: Redis, of which one is started here for all unit tests, and nginx, which
-//! the end-to-end tests start themselves.
+//! Other people's programs that the tests need: Redis, of which one is started here for all unit tests; nginx, which the
+//! end-to-end tests start themselves; and Python, for the client that speaks the original's dialect.
 //!
 //! Owns finding them and the life of that one Redis; knows nothing of what the tests say to it.
 
@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::debian;
+use crate::{debian, step::Step};
 
 /// Where Debian keeps what only administrators call; not in everybody's `PATH`.
 const BESIDE_PATH: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
@@ -33,16 +33,48 @@ const TAKEN: &str = "Address already in use";
 /// # Errors
 /// One is missing; the error says what to install.
 pub(crate) fn find() -> Result<Programs> {
-    program("nginx", "nginx-light", "nginx.service")?;
-    Ok(Programs { redis: program("redis-server", "redis-server", "redis-server.service")? })
+    program("nginx", "nginx-light", Some("nginx.service"))?;
+    Ok(Programs {
+        redis: program("redis-server", "redis-server", Some("redis-server.service"))?,
+        python: python()?,
+    })
+}
+
+/// Where Python's packages are; nothing is installed for the whole machine.
+const PYTHON: &str = "target/python";
+const REQUIREMENTS: &str = "tests/clients/requirements.txt";
+
+/// A Python of our own, with the packages that the client needs.
+fn python() -> Result<PathBuf> {
+    let python = env::current_dir()?.join(PYTHON).join("bin/python");
+    let (wanted, installed) = (fs::read_to_string(REQUIREMENTS)?, Path::new(PYTHON).join("installed"));
+    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    let system = program("python3", "python3-venv", None)?;
+    if Step::new(&system).arguments(["-m", "venv", PYTHON]).run().is_err() {
+        // Debian has the module in a package of its own.
+        ensure!(
+            debian::may_install(),
+            "tests need python3 with its module venv (on Debian: apt install python3-venv)"
+        );
+        debian::install("python3-venv")?;
+        Step::new(&system).arguments(["-m", "venv", PYTHON]).run()?;
+    }
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS];
+    Step::new(&python).arguments(install).run().context("tests need the Python packages that it names")?;
+    fs::write(installed, wanted)?;
+    Ok(python)
 }
 
 /// What [`find`] has found.
 pub(crate) struct Programs {
     redis: PathBuf,
+    /// With the packages of the tests' client.
+    pub(crate) python: PathBuf,
 }
 
-fn program(name: &str, package: &str, service: &str) -> Result<PathBuf> {
+fn program(name: &str, package: &str, service: Option<&str>) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     if let Some(found) = look_for(name, &path) {
         return Ok(found);
@@ -50,7 +82,9 @@ fn program(name: &str, package: &str, service: &str) -> Result<PathBuf> {
     if debian::may_install() {
         println!("xtask: no {name} here: installing Debian's");
         debian::install(package)?;
-        debian::disable(service);
+        if let Some(service) = service {
+            debian::disable(service);
+        }
         if let Some(found) = look_for(name, &path) {
             return Ok(found);
         }
@@ -178,7 +212,8 @@ mod tests {
 
     #[test]
     fn redis_answers_when_it_has_started_and_is_gone_when_dropped() {
-        let programs = Programs { redis: look_for("redis-server", &path()).expect("redis-server is here") };
+        let redis = look_for("redis-server", &path()).expect("redis-server is here");
+        let programs = Programs { redis, python: PathBuf::new() };
         let (one, two) = (Redis::start(&programs).unwrap(), Redis::start(&programs).unwrap());
         assert_ne!(one.url(), two.url());
         assert_eq!(one.url(), format!("redis://127.0.0.1:{}", one.port));
@@ -191,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_start_is_an_error_with_what_it_said() {
-        let programs = Programs { redis: look_for("sh", &path()).unwrap() };
+        let programs = Programs { redis: look_for("sh", &path()).unwrap(), python: PathBuf::new() };
         let error = Redis::start(&programs).err().expect("a shell is no Redis");
         assert!(error.to_string().contains("redis-server didn't start"), "{error:#}");
     }

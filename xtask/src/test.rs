@@ -21,9 +21,11 @@ pub(crate) fn run(extra: &[&str]) -> Result<()> {
     Step::cargo("build --workspace --bins --locked").run()?;
     // Tests load them.
     guests::run()?;
-    let redis = Redis::start(&services::find()?)?;
+    let programs = services::find()?;
+    let redis = Redis::start(&programs)?;
     let test = Step::cargo("test --workspace --locked").arguments(extra);
-    test.with("TUNNEL_TEST_REDIS", &redis.url()).run()?;
+    let test = test.with("TUNNEL_TEST_REDIS", &redis.url());
+    test.with("TUNNEL_TEST_PYTHON", &programs.python.to_string_lossy()).run()?;
     println!("xtask: everything holds, after {:.0} s", start.elapsed().as_secs_f32());
     Ok(())
 }

@@ -26,6 +26,8 @@ pub struct Config {
     pub answer_timeout: Duration,
     /// How long a draining node waits for exchanges under way.
     pub grace_period: Duration,
+    /// What clients may speak.
+    pub dialects: Dialects,
     /// The bus over which several nodes share the work; `None` is the memory of a single one.
     pub redis: Option<Redis>,
     /// Where an operator's programs ask for the node's health. Not for visitors.
@@ -36,6 +38,21 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// Told of what an operator wants to see.
     pub report: Arc<dyn Fn(Event) + Send + Sync>,
+}
+
+/// What clients may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialects {
+    /// The original's JSON documents.
+    pub v1: bool,
+    /// Ours.
+    pub v2: bool,
+}
+
+impl Default for Dialects {
+    fn default() -> Self {
+        Self { v1: true, v2: true }
+    }
 }
 
 /// Bounds on what visitors and clients may use. `None` lifts a bound.

@@ -31,7 +31,7 @@ mod visitor;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, Limits, Rate};
+pub use config::{Config, Dialects, Limits, Rate};
 
 use std::{
     io,
@@ -48,6 +48,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     admin::Admin,
+    attach::Spent,
     metrics::{Counted, Metrics},
     policy::{Base, PolicyStage, PolicySwitch},
     route::Names,
@@ -55,6 +56,7 @@ use self::{
 use crate::{
     bus::{Bus, MemoryBus, RedisBus},
     exchange::ExchangeId,
+    session::v1,
     wire::{NodeId, TunnelName},
 };
 
@@ -207,6 +209,10 @@ pub(crate) struct Shared {
     pub(crate) kill: CancellationToken,
     /// A permit for each connected client that hasn't registered yet.
     pub(crate) unregistered: Arc<Semaphore>,
+    /// Tokens of the original's dialect that have registered.
+    pub(crate) spent: Spent,
+    /// What that dialect couldn't carry.
+    pub(crate) losses: v1::Losses,
     pub(crate) metrics: Metrics,
     /// It has begun to serve.
     serving: AtomicBool,
@@ -216,7 +222,11 @@ pub(crate) struct Shared {
 impl Shared {
     fn new(mut config: Config, address: SocketAddr, node: NodeId, first_id: u64, bus: Arc<dyn Bus>) -> Self {
         let metrics = Metrics::new();
-        metrics.register(|registry| bus.register_metrics(registry));
+        let losses = v1::Losses::default();
+        metrics.register(|registry| {
+            bus.register_metrics(registry);
+            losses.register(registry);
+        });
         config.report = metrics.watch(config.report);
         let limits = &config.limits;
         let base = Base {
@@ -240,6 +250,8 @@ impl Shared {
             drain: CancellationToken::new(),
             kill: CancellationToken::new(),
             unregistered: Arc::new(Semaphore::new(limits.max_unregistered)),
+            spent: Spent::new(config.redis.clone()),
+            losses,
             metrics,
             serving: AtomicBool::new(false),
             ids: Ids { base: first_id, next: AtomicU64::new(0) },

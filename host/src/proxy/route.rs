@@ -193,6 +193,11 @@ impl Names {
         format!("{scheme}://{name}.{}{port}", self.domain)
     }
 
+    /// The host name of a tunnel. None stands under an address.
+    pub(crate) fn hostname_of(&self, name: &TunnelName) -> Option<String> {
+        (!is_address(&self.domain)).then(|| format!("{name}.{}", self.domain))
+    }
+
     fn is_own(&self, host: &str) -> bool {
         host.is_empty() || is_address(host) || self.own.contains(host)
     }

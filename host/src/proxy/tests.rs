@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Event, Limits, Shared, bind};
+use super::{Config, Dialects, Event, Limits, Shared, bind};
 use crate::{
     bus::{Registration, Seat, SeatState, contract},
     exchange::{Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, Response},
@@ -40,6 +40,7 @@ pub(crate) fn config() -> Config {
         also_known_as: Vec::new(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
+        dialects: Dialects::default(),
         redis: None,
         admin: None,
         answer_timeout: Duration::from_secs(30),

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     exchange::{ErrorKind, Forward, ForwardError},
     wire::{
-        Decoded, Limits, MAX_HEADERS, Message,
+        Message,
         message::{CancelCode, RequestStart, ResponseStart},
     },
 };
@@ -57,7 +57,6 @@ pub struct Driver<T> {
     lines: Arc<Lines>,
     serve: Option<Serve>,
     timer: Pin<Box<Sleep>>,
-    limits: Limits,
     ended: watch::Sender<Option<Ended>>,
     unflushed: bool,
     /// Messages given to the transport.
@@ -71,7 +70,6 @@ impl<T: Transport> Driver<T> {
         let side = if forward.is_some() { Side::Acceptor } else { Side::Opener };
         let now = tokio::time::Instant::now();
         let mux = Mux::new(side, settings.max_exchanges, settings.ping_after, now.into_std());
-        let limits = Limits { headers: MAX_HEADERS };
         let (work, work_queue) = mpsc::channel(WORK_QUEUE);
         let (signals, signal_queue) = mpsc::channel(signal_capacity(settings.max_exchanges));
         let lines = Arc::new(Lines {
@@ -93,7 +91,6 @@ impl<T: Transport> Driver<T> {
             serve: forward.map(|forward| Serve::new(forward, Arc::clone(&lines))),
             lines: Arc::clone(&lines),
             timer: Box::pin(sleep_until(now)),
-            limits,
             ended,
             unflushed: false,
             sent: 0,
@@ -259,16 +256,9 @@ impl<T: Transport> Driver<T> {
                 Poll::Ready(arrival) => arrival?,
             };
             let now = tokio::time::Instant::now().into_std();
-            let Arrival::Message(bytes) = arrival else {
-                self.mux.heard(now);
-                continue;
-            };
-            match Message::decode(bytes, &self.limits).map_err(Ended::Undecodable)? {
-                Decoded::Message(message) => self.receive(message, now)?,
-                Decoded::Unknown { kind } => {
-                    tracing::debug!(kind, "skipped a message of a kind this version doesn't know");
-                    self.mux.heard(now);
-                }
+            match arrival {
+                Arrival::Message(message) => self.receive(message, now)?,
+                Arrival::Life => self.mux.heard(now),
             }
         }
         Ok(true)

@@ -1,9 +1,9 @@
 //! Why a session ended.
 
-use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::{self, error::CapacityError};
 
 use super::mux::Violation;
-use crate::wire::DecodeError;
+use crate::wire::{DecodeError, v1::DocumentError};
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,14 +21,23 @@ pub enum Ended {
     #[error("nothing was heard from the other side for {0:?}")]
     Silent(std::time::Duration),
     /// The peer sent a frame that is larger than any message.
-    #[error("the other side sent a message of more than {} bytes", crate::wire::MAX_MESSAGE)]
-    TooLarge,
+    #[error("the other side sent a message of more than {most} bytes")]
+    TooLarge {
+        /// Bytes allowed.
+        most: usize,
+    },
     /// The peer sent what is no message.
     #[error("the other side sent what is no message: {0}")]
     Undecodable(DecodeError),
+    /// The same, in the original's dialect.
+    #[error("the other side sent what is no document: {0}")]
+    NotADocument(DocumentError),
     /// The peer broke the protocol.
     #[error("the other side broke the protocol: {0}")]
     Violation(Violation),
+    /// A further registration was refused; in the original's dialect only.
+    #[error("a registration was refused: {0}")]
+    Refused(String),
     /// This side ended it, with nothing under way or because it had to.
     #[error("it was ended here")]
     Local,
@@ -45,7 +54,9 @@ impl Ended {
             tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
                 Self::ClosedByPeer
             }
-            tungstenite::Error::Capacity(_) => Self::TooLarge,
+            tungstenite::Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
+                Self::TooLarge { most: *max_size }
+            }
             error => Self::Broken(error.to_string()),
         }
     }

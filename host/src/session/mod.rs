@@ -31,6 +31,7 @@ mod stream;
 mod tests;
 mod translate;
 pub mod transport;
+pub mod v1;
 
 pub use driver::Driver;
 pub use ended::Ended;
@@ -40,7 +41,12 @@ pub use transport::{Arrival, Transport};
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{exchange::Forward, wire::TunnelName};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use crate::{
+    exchange::Forward,
+    wire::{self, TunnelName},
+};
 
 /// Bounds and times of one session.
 #[derive(Debug, Clone)]
@@ -82,10 +88,19 @@ pub fn serve<T: Transport>(
 pub const UNSENT_IN_KERNEL: u32 = 256 * 1024;
 
 /// The settings of the session's socket: our parts are small, so that anything large is not ours.
-pub fn socket_config() -> tokio_tungstenite::tungstenite::protocol::WebSocketConfig {
-    tokio_tungstenite::tungstenite::protocol::WebSocketConfig::default()
-        .max_message_size(Some(crate::wire::MAX_MESSAGE))
-        .max_frame_size(Some(crate::wire::MAX_MESSAGE))
+pub fn socket_config() -> WebSocketConfig {
+    socket_of(wire::MAX_MESSAGE)
+}
+
+/// The same for a client of the original's dialect, which has bodies whole.
+pub fn v1_socket_config() -> WebSocketConfig {
+    socket_of(wire::v1::MAX_DOCUMENT)
+}
+
+fn socket_of(longest: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest))
         // Idle sessions are many: a small buffer each, which grows with traffic.
         .read_buffer_size(16 * 1024)
 }

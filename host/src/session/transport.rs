@@ -1,6 +1,6 @@
 //! What a session runs over: whole messages in both directions and in order, or the end.
 //!
-//! Owns the trait, and the WebSocket between a proxy and a client. Must not know what messages mean.
+//! Owns the trait, and the WebSocket between a proxy and a client of version 2. Must not know what messages mean.
 
 use std::{
     future::{Future, poll_fn},
@@ -21,10 +21,12 @@ use tokio_tungstenite::{
 };
 
 use super::ended::Ended;
-use crate::wire::{DecodeError, Message};
+use crate::wire::{DecodeError, Decoded, Limits, MAX_HEADERS, Message, v1::DocumentError};
 
 /// For a last frame to a peer that may be stuck; enough on any live connection.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+
+const LIMITS: Limits = Limits { headers: MAX_HEADERS };
 
 /// The way to a session's peer. What arrives, arrives once and in order; a way that can't promise that any more fails.
 pub trait Transport: Send + Unpin {
@@ -50,12 +52,30 @@ pub trait Transport: Send + Unpin {
 }
 
 /// What comes from the peer.
+// Nearly every arrival is a message: a box would cost an allocation for each.
+#[expect(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Arrival {
-    /// An encoded message.
-    Message(Bytes),
+    /// A message.
+    Message(Message),
     /// A sign of life, and nothing else.
     Life,
+}
+
+impl Arrival {
+    /// What an encoded message is. One of a kind that this version doesn't know is skipped, as a sign of life.
+    ///
+    /// # Errors
+    /// It is no message; the session ends.
+    pub fn decode(encoded: Bytes) -> Result<Self, Ended> {
+        match Message::decode(encoded, &LIMITS).map_err(Ended::Undecodable)? {
+            Decoded::Message(message) => Ok(Self::Message(message)),
+            Decoded::Unknown { kind } => {
+                tracing::debug!(kind, "skipped a message of a kind this version doesn't know");
+                Ok(Self::Life)
+            }
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocketStream<S> {
@@ -63,7 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocketStream<S> 
         Poll::Ready(match ready!(Pin::new(self).poll_next(cx)) {
             None | Some(Ok(Frame::Close(_))) => Err(Ended::ClosedByPeer),
             Some(Err(error)) => Err(Ended::broken(&error)),
-            Some(Ok(Frame::Binary(bytes))) => Ok(Arrival::Message(bytes)),
+            Some(Ok(Frame::Binary(bytes))) => Arrival::decode(bytes),
             Some(Ok(Frame::Text(_))) => Err(Ended::Undecodable(DecodeError::NotAMap)),
             Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => Ok(Arrival::Life),
         })
@@ -82,18 +102,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocketStream<S> 
         Sink::poll_flush(Pin::new(self), cx).map_err(|error| Ended::broken(&error))
     }
 
-    /// Closes with a code that says why (RFC 6455 section 7.4.1).
+    /// Closes with a code that says why.
     async fn close(&mut self, ended: &Ended) {
-        let (code, reason) = match ended {
-            Ended::Broken(_) | Ended::Silent(_) | Ended::Lost(_) | Ended::Dropped => return,
-            Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
-            Ended::TooLarge => (CloseCode::Size, ended.to_string()),
-            Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
-            Ended::Violation(violation) => (CloseCode::Protocol, violation.to_string()),
-        };
-        let frame = CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() };
+        let Some(frame) = close_frame(ended, false) else { return };
         let _ = tokio::time::timeout(FAREWELL, WebSocketStream::close(self, Some(frame))).await;
     }
+}
+
+/// What a WebSocket's peer hears at the end (RFC 6455 section 7.4.1, and the IANA registry for 1012), if it can be told. A node
+/// that drains restarts, as far as anybody knows.
+pub(super) fn close_frame(ended: &Ended, draining: bool) -> Option<CloseFrame> {
+    let (code, reason) = match ended {
+        Ended::Broken(_) | Ended::Silent(_) | Ended::Lost(_) | Ended::Dropped => return None,
+        Ended::Local if draining => (CloseCode::Restart, "this node is shutting down".to_owned()),
+        Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
+        Ended::TooLarge { .. } => (CloseCode::Size, ended.to_string()),
+        Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
+        Ended::NotADocument(DocumentError::Binary) => (CloseCode::Unsupported, ended.to_string()),
+        Ended::NotADocument(error) => (CloseCode::Invalid, error.to_string()),
+        Ended::Violation(violation) => (CloseCode::Protocol, violation.to_string()),
+        Ended::Refused(_) => (CloseCode::Policy, "the registration was refused".to_owned()),
+    };
+    Some(CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() })
 }
 
 /// Sends one message, and waits until it is on its way; not for long.

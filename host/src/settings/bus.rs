@@ -52,6 +52,23 @@ pub struct BusFlag {
     in_sight: bool,
 }
 
+impl BusFlag {
+    /// The same, from the environment.
+    pub(super) fn of_environment(bus: Bus) -> Self {
+        Self { bus, in_sight: false }
+    }
+}
+
+#[cfg(test)]
+impl std::fmt::Display for BusFlag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.bus {
+            Bus::Memory => f.write_str("memory"),
+            Bus::Redis(address) => address.fmt(f),
+        }
+    }
+}
+
 /// Reads `--bus`. clap's own errors repeat what was written, and there may be a password in it.
 #[derive(Debug, Clone)]
 pub(super) struct BusParser;

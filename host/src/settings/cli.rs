@@ -14,7 +14,10 @@ use super::{
     bus::{BusFlag, BusParser},
     plugins::PluginFlags,
     units::{MaxBody, RateLimit, Size, Wait},
-    values::{AdminListen, Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel, Target},
+    values::{
+        AdminListen, DialectList, Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel,
+        Target,
+    },
 };
 use crate::client::HostHeader;
 
@@ -163,6 +166,10 @@ pub struct ProxyArgs {
     /// [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Nodes")]
     pub admin: Option<AdminListen>,
+
+    /// What clients may speak: v2, this program's own, and v1, that of the original's clients [default: v2,v1]
+    #[arg(long, value_name = "v2,v1", help_heading = "Clients")]
+    pub dialects: Option<DialectList>,
 
     /// What several proxies share the work over: redis://HOST:PORT/DATABASE, or rediss:// for TLS; a password stands
     /// better in the settings file [default: memory, for a proxy that is alone]

@@ -20,7 +20,8 @@ use super::{
     secret::SecretSource,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{
-        AdminListen, Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target, Written,
+        AdminListen, DialectList, Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target,
+        Written,
     },
 };
 use crate::client::HostHeader;
@@ -113,6 +114,8 @@ pub struct ProxyFile {
     pub trusted_proxies: Option<Vec<Written<Network>>>,
     /// As `--admin`.
     pub admin: Option<Written<AdminListen>>,
+    /// As `--dialects`, in a list.
+    pub dialects: Option<DialectList>,
     /// As `--bus`.
     pub bus: Option<Written<Bus>>,
     /// Where the password of the bus is.

@@ -23,6 +23,7 @@ mod check;
 mod demo_plugins;
 mod json;
 mod key;
+mod legacy;
 mod log;
 mod printer;
 mod publish;

@@ -1,6 +1,6 @@
 //! The proxy's settings: what follows from command line, file and defaults together.
 //!
-//! Precedence: flag, file, default.
+//! Precedence: flag, environment, file, the original's environment, default.
 
 use std::{
     collections::BTreeSet,
@@ -16,6 +16,7 @@ use super::{
     cli::ProxyArgs,
     document::{self, Lines, Mistakes},
     file::{self, LimitsTable, ProxyFile},
+    legacy::Legacy,
     plugins::{Sources, Wanted, wanted},
     policy::{self, Plan},
     units::Size,
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     plugin::Role,
-    proxy::{Config, Limits},
+    proxy::{Config, Dialects, Limits},
     wire::MAX_HEADERS,
 };
 
@@ -71,12 +72,14 @@ impl ProxySettings {
     /// The file can't be read.
     pub fn load(args: &ProxyArgs, mistakes: &mut Mistakes) -> Result<Self, SettingsError> {
         let text = args.config.as_ref().map(|path| file::read(path)).transpose()?;
-        Self::of_text(args, args.config.as_deref().zip(text.as_deref()), mistakes)
+        let legacy = Legacy::of_environment();
+        Self::of_text(args, args.config.as_deref().zip(text.as_deref()), &legacy, mistakes)
     }
 
     fn of_text(
         args: &ProxyArgs,
         text: Option<(&Path, &str)>,
+        legacy: &Legacy,
         mistakes: &mut Mistakes,
     ) -> Result<Self, SettingsError> {
         let (mut file, lines): (ProxyFile, Lines) =
@@ -85,6 +88,8 @@ impl ProxySettings {
         if let Some((path, text)) = text {
             sources.remember(path, text.as_bytes());
         }
+        let (mut args, mut advice) = (args.clone(), Vec::new());
+        legacy.fill(&mut args, &file, &mut advice);
         let domain = args.domain.clone().or(file.domain.as_ref().map(|domain| domain.0.clone()));
         let written = wanted::Written {
             plugins: &file.plugin,
@@ -101,10 +106,9 @@ impl ProxySettings {
             file.plugin_cache.as_ref().map(|cache| lines.resolve("plugin_cache", cache)).transpose();
         let plugin_cache = args.plugin_cache.clone().or(mistakes.take(plugin_cache).flatten());
         let fixed = text.map(|(_, text)| document::without(text, RELOADABLE)).unwrap_or_default();
-        let mut advice = Vec::new();
         let bus = InFile { bus: file.bus.take(), password: file.bus_password.as_ref(), lines: &lines };
-        let bus = bus.choose(args.bus.clone(), &mut sources, mistakes, &mut advice);
-        let (mut config, output) = combine(args.clone(), file, &lines, mistakes, &mut advice);
+        let bus = bus.choose(args.bus.take(), &mut sources, mistakes, &mut advice);
+        let (mut config, output) = combine(args, file, &lines, mistakes, &mut advice);
         config.redis = bus.as_ref().map(|bus| bus.redis.clone());
         let file = text.map(|(path, _)| path.to_owned());
         Ok(Self { config, output, advice, bus, plans, wanted, plugin_cache, file, sources, fixed })
@@ -153,6 +157,7 @@ fn combine(
         also_known_as: either(args.also_known_as, file.also_known_as).map(|url| url.0).collect(),
         trusted_proxies: either(args.trusted_proxy, file.trusted_proxies).map(|net| net.0).collect(),
         policies: Vec::new(),
+        dialects: args.dialects.or(file.dialects).map_or_else(Dialects::default, |list| list.0),
         redis: None,
         admin: admin.map(|admin| admin.0),
         answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
@@ -240,6 +245,7 @@ mod tests {
         listen = "127.0.0.1:7000"
         domain = "file.example"
         admin = "127.0.0.1:7001"
+        dialects = ["v2"]
         public_url = "https://file.example"
         also_known_as = ["http://a.lan", "http://b.lan"]
         trusted_proxies = ["10.0.0.0/8"]
@@ -259,7 +265,7 @@ mod tests {
         let Some(Command::Proxy(args)) = cli.command else { panic!("not the proxy") };
         let path = Path::new("proxy.toml");
         let mut mistakes = Mistakes::default();
-        let settings = ProxySettings::of_text(&args, Some((path, file)), &mut mistakes)?;
+        let settings = ProxySettings::of_text(&args, Some((path, file)), &Legacy::default(), &mut mistakes)?;
         mistakes.settle().map(|()| settings)
     }
 
@@ -274,6 +280,7 @@ mod tests {
         assert_eq!(output.format, LogFormat::Text);
         assert_eq!(advice, [""; 0]);
         assert!(config.redis.is_none() && config.admin.is_none());
+        assert_eq!(config.dialects, Dialects { v1: true, v2: true });
     }
 
     #[test]
@@ -284,6 +291,7 @@ mod tests {
         assert_eq!(config.admin, Some("127.0.0.1:7001".parse().unwrap()));
         assert_eq!(config.public_url.unwrap(), "https://file.example/");
         assert_eq!(config.also_known_as.len(), 2);
+        assert_eq!(config.dialects, Dialects { v1: false, v2: true });
         assert_eq!(config.trusted_proxies[0].to_string(), "10.0.0.0/8");
         assert_eq!(config.answer_timeout, Duration::from_secs(5));
         assert_eq!(config.grace_period, Duration::from_secs(6));
@@ -299,7 +307,7 @@ mod tests {
         let line = "tunnel proxy --listen 127.0.0.1:0 --domain flag.example --public-url http://flag.example \
                     --also-known-as http://c.lan --trusted-proxy ::1 --max-body unlimited --rate off \
                     --answer-timeout 1s --grace-period 2s --max-websocket-message 1MiB --max-exchanges 9 \
-                    --log-format text --admin [::1]:0";
+                    --log-format text --admin [::1]:0 --dialects v1";
         let ProxySettings { config, output, .. } = settings(line, FILE).unwrap();
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.domain, "flag.example");
@@ -307,6 +315,7 @@ mod tests {
         assert_eq!(config.public_url.unwrap(), "http://flag.example/");
         assert_eq!(config.also_known_as, ["http://c.lan/"]);
         assert_eq!(config.trusted_proxies[0].to_string(), "::1/128");
+        assert_eq!(config.dialects, Dialects { v1: true, v2: false });
         assert_eq!((config.limits.max_body, config.limits.rate), (None, None));
         assert_eq!(config.answer_timeout, Duration::from_secs(1));
         assert_eq!(config.grace_period, Duration::from_secs(2));

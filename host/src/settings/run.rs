@@ -217,6 +217,7 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         also_known_as: Vec::new(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
+        dialects: proxy::Dialects::default(),
         redis: None,
         admin: None,
         answer_timeout: Duration::from_secs(30),

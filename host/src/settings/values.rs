@@ -17,7 +17,7 @@ use http::{
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::client::HostHeader;
+use crate::{client::HostHeader, proxy::Dialects};
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -296,6 +296,46 @@ impl FromStr for AdminListen {
                 "\"{text}\" is no address to listen on; write for example 127.0.0.1:6520; port 0 takes a free one"
             ))
         })
+    }
+}
+
+/// The dialects that clients may speak, parted by commas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DialectList(pub Dialects);
+
+impl FromStr for DialectList {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        Self::of(text.split(','))
+    }
+}
+
+impl DialectList {
+    fn of<'a>(names: impl Iterator<Item = &'a str>) -> Result<Self, Wrong> {
+        let mut dialects = Dialects { v1: false, v2: false };
+        for name in names {
+            match name.trim() {
+                "v1" => dialects.v1 = true,
+                "v2" => dialects.v2 = true,
+                other => {
+                    return Err(Wrong(format!(
+                        "\"{other}\" is no dialect; v2 is this program's own, v1 that of the original's clients"
+                    )));
+                }
+            }
+        }
+        if dialects == (Dialects { v1: false, v2: false }) {
+            return Err(Wrong("no client could attach; name v2, v1 or both".to_owned()));
+        }
+        Ok(Self(dialects))
+    }
+}
+
+impl<'de> Deserialize<'de> for DialectList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        Self::of(names.iter().map(String::as_str)).map_err(de::Error::custom)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod notes;
 pub mod registration;
 #[cfg(test)]
 mod tests;
+pub mod v1;
 
 pub use decode::{Decoded, Limits};
 pub use error::DecodeError;

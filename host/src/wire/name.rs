@@ -25,6 +25,14 @@ impl TunnelName {
         Self::of_digest(Sha256::digest(jwk))
     }
 
+    /// The name of a key on P-256, by its coordinates, which clients of the original have; the same thumbprint (members of an
+    /// EC key: RFC 7638 section 3.2).
+    pub fn of_p256(x: &[u8; 32], y: &[u8; 32]) -> Self {
+        let [x, y] = [x, y].map(|coordinate| URL_SAFE_NO_PAD.encode(coordinate));
+        let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
+        Self::of_digest(Sha256::digest(jwk))
+    }
+
     /// The name of one labelled session of this key: base32 of SHA-256 over this name and the label.
     #[must_use]
     pub fn with_session(&self, session: &str) -> Self {

@@ -125,7 +125,7 @@ impl Transport for Link {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrival, Ended>> {
         loop {
             match self.unread.next() {
-                Some(Ok(message)) => return Poll::Ready(Ok(Arrival::Message(message))),
+                Some(Ok(message)) => return Poll::Ready(Arrival::decode(message)),
                 Some(Err(error)) => return Poll::Ready(Err(Ended::Broken(error.to_string()))),
                 None => {}
             }

@@ -1,0 +1,156 @@
+//! A client of the original's dialect: a mandate token for each name, several names over one connection, and errors as text that
+//! it logs.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message as Frame,
+        protocol::{CloseFrame, Role, frame::coding::CloseCode},
+    },
+};
+
+use super::{super::Shared, farewell, gate::Gate, now, seat};
+use crate::{
+    bus::Registration,
+    session::{self, Handle, v1::Registrar},
+    wire::{
+        TunnelName,
+        v1::{FromClient, MAX_REGISTRATION, MandateToken, RegistrationRequest},
+    },
+};
+
+/// Names of one connection.
+const MOST_NAMES: usize = 64;
+
+type Socket = WebSocketStream<Gate<TokioIo<Upgraded>>>;
+
+/// One connected client.
+pub(super) struct Attachment {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+}
+
+/// The names that a session holds, each with its seat.
+type Seats = HashMap<TunnelName, Registration>;
+
+impl Attachment {
+    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+        Self { shared, peer }
+    }
+
+    pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
+        let registering = async {
+            let upgraded = Gate::new(TokioIo::new(upgraded.await.ok()?), MAX_REGISTRATION);
+            let config = Some(session::v1_socket_config());
+            let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, config).await;
+            let registration = self.read_registration(&mut socket).await;
+            Some((socket, registration))
+        };
+        let registered = tokio::select! {
+            registered = tokio::time::timeout(self.shared.config.limits.registration_timeout, registering) => registered,
+            () = self.shared.kill.cancelled() => return,
+        };
+        drop(permit);
+        match registered {
+            Ok(Some((socket, Ok((request, name))))) => self.serve(socket, request, name).await,
+            Ok(Some((socket, Err(problem)))) => self.turn_away(socket, problem).await,
+            Ok(None) => {}
+            Err(_) => tracing::debug!(client = %self.peer, "a client didn't register in time"),
+        }
+    }
+
+    /// Reads the first document, which has to be a registration.
+    async fn read_registration(
+        &self,
+        socket: &mut Socket,
+    ) -> Result<(RegistrationRequest, TunnelName), String> {
+        let frame = socket.next().await;
+        let Some(Ok(Frame::Text(text))) = frame else {
+            return Err("a registration is a text frame, and a short one".to_owned());
+        };
+        match FromClient::decode(&text) {
+            Ok(FromClient::Register(request)) => {
+                let name = self.verify(&request).await?;
+                Ok((request, name))
+            }
+            Ok(_) => Err("a client registers first".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The name that a request stands for. Its token is spent by this.
+    async fn verify(&self, request: &RegistrationRequest) -> Result<TunnelName, String> {
+        let now = now();
+        let verified = MandateToken::verify(&request.mandate_token, &self.shared.origins, now);
+        let token = verified.map_err(|error| error.to_string())?;
+        let name = token.name_with(request.session.as_deref()).map_err(|error| error.to_string())?;
+        let spent = self.shared.spent.spend(token.digest, token.over_at, now).await;
+        spent.map(|()| name).map_err(|error| error.to_string())
+    }
+
+    async fn serve(&self, mut socket: Socket, request: RegistrationRequest, name: TunnelName) {
+        let shared = &self.shared;
+        socket.get_mut().open();
+        let (transport, mut registrar) = session::v1::over(socket, name.clone(), &shared.losses);
+        let (handle, driver) = session::open(transport, seat::settings(shared, &name));
+        let mut seats = Seats::new();
+        self.take_seat(&request, name, &handle, &registrar, &mut seats).await;
+        let further = self.further(&handle, &mut registrar, &mut seats);
+        let ended = tokio::select! {
+            ended = seat::run(shared, &handle, driver) => ended,
+            () = further => unreachable!("it waits for the driver"),
+        };
+        for (name, seat) in seats {
+            drop(seat);
+            seat::report_unregistered(shared, name, &ended);
+        }
+    }
+
+    /// Registers what the client goes on to ask for.
+    async fn further(&self, handle: &Handle, registrar: &mut Registrar, seats: &mut Seats) {
+        while let Some(request) = registrar.next().await {
+            match self.verify(&request).await {
+                Ok(name) => self.take_seat(&request, name, handle, registrar, seats).await,
+                Err(problem) => registrar.refuse(problem).await,
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
+    async fn take_seat(
+        &self,
+        request: &RegistrationRequest,
+        name: TunnelName,
+        handle: &Handle,
+        registrar: &Registrar,
+        seats: &mut Seats,
+    ) {
+        if seats.len() >= MOST_NAMES {
+            return registrar.refuse(format!("a connection may have {MOST_NAMES} names at most")).await;
+        }
+        if !seats.contains_key(&name) {
+            match seat::take(&self.shared, &name, handle).await {
+                Ok(seat) => seats.insert(name.clone(), seat),
+                Err(full) => return registrar.refuse(full.to_string()).await,
+            };
+            seat::report_registered(&self.shared, name.clone(), self.peer);
+        }
+        let hostname = self.shared.names.hostname_of(&name);
+        registrar.accept(request, &name, hostname.as_deref()).await;
+    }
+
+    /// Says what was wrong as clients expect it, and closes the connection.
+    async fn turn_away(&self, mut socket: Socket, problem: String) {
+        tracing::debug!(client = %self.peer, problem, "refused a registration");
+        // A client that is gone already needs no answer.
+        let _ = socket.send(Frame::Text(problem.into())).await;
+        let reason = "the registration was refused".into();
+        farewell(socket, CloseFrame { code: CloseCode::Policy, reason }).await;
+    }
+}

@@ -1,0 +1,149 @@
+//! A client of version 2: one signed statement for the nonce of its connection, and no second attempt.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self, Message as Frame,
+        protocol::{CloseFrame, Role, frame::coding::CloseCode},
+    },
+};
+
+use super::{super::Shared, farewell, now, seat};
+use crate::{
+    session,
+    wire::{
+        Decoded, Limits, MAX_EXCHANGES, Message, TunnelName,
+        message::{Refusal, Registered},
+        registration::{NONCE_LENGTH, Statement},
+    },
+};
+
+/// A registration has no headers.
+const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// One connected client.
+pub(super) struct Attachment {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    nonce: [u8; NONCE_LENGTH],
+}
+
+impl Attachment {
+    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, nonce: [u8; NONCE_LENGTH]) -> Self {
+        Self { shared, peer, nonce }
+    }
+
+    pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
+        let registering = async {
+            let upgraded = TokioIo::new(upgraded.await.ok()?);
+            let mut socket =
+                WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(session::socket_config()))
+                    .await;
+            let registration = self.read_registration(&mut socket).await;
+            Some((socket, registration))
+        };
+        let registered = tokio::select! {
+            registered = tokio::time::timeout(self.shared.config.limits.registration_timeout, registering) => registered,
+            () = self.shared.kill.cancelled() => return,
+        };
+        drop(permit);
+        match registered {
+            Ok(Some((socket, Ok((id, name))))) => self.serve(socket, id, name).await,
+            Ok(Some((socket, Err(problem)))) => self.turn_away(socket, problem).await,
+            Ok(None) => {}
+            Err(_) => tracing::debug!(client = %self.peer, "a client didn't register in time"),
+        }
+    }
+
+    /// Reads the one message that an unregistered client may send.
+    async fn read_registration(&self, socket: &mut Socket) -> Result<(u64, TunnelName), Problem> {
+        let frame = match socket.next().await {
+            Some(Ok(frame)) => frame,
+            Some(Err(tungstenite::Error::Capacity(_))) => return Err(Problem::TooLarge),
+            Some(Err(_)) | None => return Err(Problem::Gone),
+        };
+        let Frame::Binary(bytes) = frame else {
+            return Err(Problem::Protocol("a registration is a binary frame".into()));
+        };
+        match Message::decode(bytes, &REGISTRATION_LIMITS) {
+            Ok(Decoded::Message(Message::RegistrationRequest { id, statement })) => {
+                // The nonce is spent by this: there is no second attempt on a connection.
+                match Statement::verify(&statement, &self.nonce, &self.shared.origins, now()) {
+                    Ok((statement, key)) => Ok((id, statement.name(&key))),
+                    Err(error) => Err(Problem::Refused(id, error.into())),
+                }
+            }
+            Ok(_) => Err(Problem::Protocol("a client registers first".into())),
+            Err(error) => Err(Problem::Protocol(error.to_string())),
+        }
+    }
+
+    async fn serve(&self, socket: Socket, id: u64, name: TunnelName) {
+        let shared = &self.shared;
+        let (handle, driver) = session::open(socket, seat::settings(shared, &name));
+        let seat = match seat::take(shared, &name, &handle).await {
+            Ok(seat) => seat,
+            Err(full) => {
+                let refusal =
+                    Refusal { code: "too-many-sessions".into(), text: full.to_string(), retry: true };
+                driver.refuse(Message::RegistrationResponse { id, outcome: Err(refusal) }).await;
+                return;
+            }
+        };
+        let registered = self.registered(name.clone());
+        let driver = driver.greet(Message::RegistrationResponse { id, outcome: Ok(registered) });
+        seat::report_registered(shared, name.clone(), self.peer);
+        let ended = seat::run(shared, &handle, driver).await;
+        drop(seat);
+        seat::report_unregistered(shared, name, &ended);
+    }
+
+    fn registered(&self, name: TunnelName) -> Registered {
+        let config = &self.shared.config;
+        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Registered {
+            hostname: format!("{name}.{}", config.domain),
+            public_url: self.shared.public_url_of(&name),
+            name,
+            max_body: config.limits.max_body,
+            max_websocket_message: wide(config.limits.max_websocket_message),
+            max_exchanges: wide(config.limits.max_exchanges.min(MAX_EXCHANGES)),
+            node: Some(self.shared.node),
+        }
+    }
+
+    /// Says what was wrong and closes the connection.
+    async fn turn_away(&self, mut socket: Socket, problem: Problem) {
+        let (code, reason) = match problem {
+            Problem::Gone => return,
+            Problem::TooLarge => (CloseCode::Size, "a registration is shorter".into()),
+            Problem::Protocol(reason) => (CloseCode::Protocol, reason),
+            Problem::Refused(id, refusal) => {
+                let reason = refusal.code.clone();
+                tracing::debug!(client = %self.peer, refusal.code, refusal.text, "refused a registration");
+                let response = Message::RegistrationResponse { id, outcome: Err(refusal) };
+                // A client that is gone already needs no answer.
+                let _ = socket.send(Frame::Binary(response.encode())).await;
+                (CloseCode::Policy, reason)
+            }
+        };
+        let frame = CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() };
+        farewell(socket, frame).await;
+    }
+}
+
+/// Why a client isn't registered.
+enum Problem {
+    Gone,
+    TooLarge,
+    Protocol(String),
+    Refused(u64, Refusal),
+}
