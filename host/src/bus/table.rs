@@ -54,6 +54,8 @@ struct Taken {
 }
 
 /// What came of offering a request to the seats.
+// It is taken apart where it arrives: a box would cost an allocation for each exchange with another node.
+#[expect(clippy::large_enum_variant)]
 pub(super) enum Offered {
     /// A seat took it.
     Taken(Result<Answer, ForwardError>),

@@ -173,7 +173,7 @@ impl Pieces {
             let (data, end) = self.cut();
             if !data.is_empty() || end {
                 let trailers = if end { self.trailers.take() } else { None };
-                self.kept.keep(&data, trailers.as_ref());
+                self.kept.keep(&data, trailers.as_deref());
                 out.send(Part::Body { data, end, trailers })?;
                 self.sent = end;
             }
@@ -225,7 +225,7 @@ enum Kept {
 }
 
 impl Kept {
-    fn keep(&mut self, data: &Bytes, end: Option<&Box<HeaderMap>>) {
+    fn keep(&mut self, data: &Bytes, end: Option<&HeaderMap>) {
         let Self::Sent { pieces, bytes, trailers } = self else { return };
         *bytes += data.len();
         if *bytes > KEPT {
@@ -233,7 +233,7 @@ impl Kept {
             return;
         }
         pieces.push(data.clone());
-        *trailers = end.cloned();
+        *trailers = end.cloned().map(Box::new);
     }
 }
 

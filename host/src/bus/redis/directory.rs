@@ -293,12 +293,12 @@ mod tests {
         assert_eq!(directory.metrics.lookups.get(), 1);
         directory.told(&name, NodeId(3), true);
         directory.told(&name, OWN, true);
-        assert_eq!(nodes(&*directory.find(&name).await.unwrap()), [2, 3]);
+        assert_eq!(nodes(&directory.find(&name).await.unwrap()), [2, 3]);
         directory.told(&name, NodeId(2), false);
-        assert_eq!(nodes(&*directory.find(&name).await.unwrap()), [3]);
+        assert_eq!(nodes(&directory.find(&name).await.unwrap()), [3]);
         assert_eq!(directory.metrics.lookups.get(), 1);
         directory.forget();
-        assert_eq!(nodes(&*directory.find(&name).await.unwrap()), [2], "Redis is asked again");
+        assert_eq!(nodes(&directory.find(&name).await.unwrap()), [2], "Redis is asked again");
     }
 
     #[tokio::test]
@@ -309,7 +309,7 @@ mod tests {
         assert!(futures_util::poll!(&mut finding).is_pending());
         directory.told(&name, NodeId(2), false);
         directory.told(&name, NodeId(4), true);
-        assert_eq!(nodes(&*finding.await.unwrap()), [4]);
+        assert_eq!(nodes(&finding.await.unwrap()), [4]);
     }
 
     #[tokio::test]
