@@ -4,7 +4,7 @@
 //!
 //! A node leaves in this order, so that nobody's exchange is cut short without need:
 //! 1. it isn't ready any more (`/readyz`), and takes no new connections;
-//! 2. clients are told to move (`drain`); idle visitors are let go;
+//! 2. clients are told to move (`drain`); visitors are let go, each with the next answer or after a moment without one;
 //! 3. exchanges under way have the grace period to end, those of other nodes' visitors too;
 //! 4. what is left is cancelled (`kill`), sessions with it;
 //! 5. the node leaves the bus.
