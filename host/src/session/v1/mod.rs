@@ -7,7 +7,7 @@
 //!             ◀─requests └────────┘
 //! ```
 //!
-//! The [`Translator`](translator::Translator) is pure, and has all that is to be decided; the [`Socket`] has a WebSocket and a
+//! The `Translator` is pure, and has all that is to be decided; the [`Socket`] has a WebSocket and a
 //! clock. Clients may register further names on a connection: these wishes go past the session, to the [`Registrar`].
 
 mod down;
