@@ -38,7 +38,7 @@ def b64url(data):
 
 
 def now():
-    return datetime.datetime.now(datetime.UTC)
+    return datetime.datetime.now(datetime.timezone.utc)
 
 
 def rfc3339(time):

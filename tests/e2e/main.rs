@@ -63,6 +63,7 @@ mod plugins {
 }
 
 mod v1 {
+    mod environment;
     mod lives;
     mod nodes;
     mod registration;

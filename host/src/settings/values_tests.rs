@@ -111,3 +111,23 @@ fn session_labels_are_bounded() {
         assert!(refusal::<SessionLabel>(text).contains("1 to 128"), "{text:?}");
     }
 }
+
+#[test]
+fn dialects_are_named_and_at_least_one_is() {
+    let read = |text: &str| text.parse::<DialectList>().map(|list| (list.0.v1, list.0.v2));
+    assert_eq!(read("v2,v1"), Ok((true, true)));
+    assert_eq!(read("v1, v2"), Ok((true, true)));
+    assert_eq!(read("v2"), Ok((false, true)));
+    for (text, says) in [("", "\"\" is no dialect"), ("v3", "\"v3\" is no dialect"), ("v2,", "is no dialect")]
+    {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains(says), "{text}: {error}");
+    }
+    #[derive(Debug, Deserialize)]
+    struct File {
+        dialects: DialectList,
+    }
+    let file = |text: &str| toml::from_str::<File>(text).map(|file| file.dialects.0.v1);
+    assert!(file("dialects = ['v1']").unwrap());
+    assert!(file("dialects = []").unwrap_err().to_string().contains("no client could attach"));
+}
