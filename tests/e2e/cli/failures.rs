@@ -42,8 +42,8 @@ async fn a_port_that_is_taken_is_said_to_be_taken() {
 #[tokio::test]
 async fn a_bus_that_refuses_ends_the_start_and_one_that_is_away_does_not() {
     let redis = std::env::var("TUNNEL_TEST_REDIS").expect("TUNNEL_TEST_REDIS, as `cargo xtask test` sets it");
-    let (server, _) = redis.rsplit_once('/').expect("a database's number");
-    let refuses = format!("{server}/1000000");
+    let redis: http::Uri = redis.parse().expect("a URL");
+    let refuses = format!("redis://{}/1000000", redis.authority().expect("a URL names a server"));
     let exit = Home::new().run(&["proxy", "--listen", "127.0.0.1:0", "--bus", &refuses]).await;
     assert_eq!(exit.code, Some(1), "{exit:?}");
     let sentence = sentence(&exit);
