@@ -145,7 +145,7 @@ impl Proxy {
         PolicySwitch(Arc::clone(&self.shared.pipeline))
     }
 
-    /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and five seconds later.
+    /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and eight seconds later.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, address, admin, shared } = self;
         // Should this future be dropped half-way, nothing of it lives on.
@@ -162,16 +162,14 @@ impl Proxy {
         report(Event::Draining { exchanges: shared.metrics.exchanges() });
         shared.visitors.close();
         shared.sessions.close();
-        let grace = shared.config.grace_period;
-        // In this order: until other nodes know that this one leaves, exchanges come from there.
         let under_way = async {
             shared.visitors.wait().await;
+            // Clients leave by themselves as soon as they have found another node, or know that there is none. Until then
+            // exchanges of other nodes' visitors come here.
+            let _ = tokio::time::timeout(MOVING, shared.sessions.wait()).await;
             shared.bus.quiet().await;
         };
-        if tokio::time::timeout(grace, under_way).await.is_ok() {
-            // Clients leave by themselves as soon as they have found another node, or know that there is none.
-            let _ = tokio::time::timeout(MOVING.min(grace), shared.sessions.wait()).await;
-        }
+        let _ = tokio::time::timeout(shared.config.grace_period, under_way).await;
         shared.kill.cancel();
         shared.bus.cut_off();
         shared.visitors.wait().await;

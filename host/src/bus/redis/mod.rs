@@ -69,6 +69,10 @@ const SETTLING: Duration = Duration::from_secs(3);
 /// How often a node that ends looks whether others still wait for its answers.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long a node that has said good-bye answers others that haven't heard it: what they ask finds no seat here, and goes
+/// elsewhere. If it found nobody, they couldn't know that it was never taken.
+const STRAGGLERS: Duration = Duration::from_millis(250);
+
 /// A [`Bus`] for several nodes.
 pub struct RedisBus {
     core: Arc<Core>,
@@ -89,6 +93,8 @@ struct Core {
     /// The subscription is there; since when, if it was lost before.
     connected: watch::Sender<Option<Since>>,
     draining: AtomicBool,
+    /// It has said good-bye.
+    left: AtomicBool,
     metrics: Metrics,
 }
 
@@ -121,6 +127,7 @@ impl RedisBus {
             nodes: Mutex::new(Nodes::new(own, now())),
             connected: watch::Sender::new(None),
             draining: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             redis,
             names,
             table,
@@ -190,12 +197,16 @@ impl Bus for RedisBus {
 
     fn leave(&self) -> Doing<'_> {
         Box::pin(async move {
-            let leaving = async {
+            self.core.left.store(true, Ordering::Release);
+            let farewell = async {
                 let _ = self.core.claims.write().await;
-                self.core.links.end().await;
                 self.core.say(&Notice::Gone { node: self.core.own }).await;
             };
-            let _ = timeout(2 * PATIENCE, leaving).await;
+            let _ = timeout(2 * PATIENCE, farewell).await;
+            if self.standing() == Standing::Connected {
+                tokio::time::sleep(STRAGGLERS).await;
+            }
+            let _ = timeout(PATIENCE, self.core.links.end()).await;
         })
     }
 }
@@ -332,6 +343,9 @@ impl Core {
     }
 
     async fn say_alive(&self) {
+        if self.left.load(Ordering::Acquire) {
+            return;
+        }
         let draining = self.draining.load(Ordering::Acquire);
         self.say(&Notice::Alive { node: self.own, draining }).await;
     }
