@@ -20,6 +20,45 @@ use crate::{
 /// Seats for one name that a bus under test must allow.
 pub(crate) const MAX_SEATS: usize = 3;
 
+/// What comes of forwarding.
+pub(crate) type Answered = Result<Answer, ForwardError>;
+
+/// A seat, or any other stage, made of a function.
+pub(crate) struct Fake<F>(F);
+
+impl<F, Fut> Fake<F>
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Answered> + Send + 'static,
+{
+    pub(crate) fn new(answer: F) -> Arc<Self> {
+        Arc::new(Self(answer))
+    }
+}
+
+impl<F, Fut> Forward for Fake<F>
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Answered> + Send + 'static,
+{
+    fn forward(&self, request: Request) -> ForwardFuture<'_> {
+        Box::pin((self.0)(request))
+    }
+}
+
+impl<F> Seat for Fake<F>
+where
+    Self: Forward,
+{
+    fn busy(&self) -> usize {
+        0
+    }
+
+    fn state(&self) -> SeatState {
+        SeatState::Open
+    }
+}
+
 /// A bus from both of its ends. Between nodes they are two buses.
 pub(crate) struct Ends {
     /// Where visitors come.

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, Dialects, Event, Limits, Shared, bind};
 use crate::{
-    bus::{Registration, Seat, SeatState, contract},
+    bus::{Registration, contract},
     exchange::{Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, Response},
     wire::TunnelName,
 };
@@ -59,43 +59,7 @@ fn host() -> String {
     format!("{}.localhost", name())
 }
 
-type Answered = Result<Answer, ForwardError>;
-
-/// A seat, or any other stage, made of a function.
-pub(crate) struct Fake<F>(F);
-
-impl<F, Fut> Fake<F>
-where
-    F: Fn(Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Answered> + Send + 'static,
-{
-    pub(crate) fn new(answer: F) -> Arc<Self> {
-        Arc::new(Self(answer))
-    }
-}
-
-impl<F, Fut> Forward for Fake<F>
-where
-    F: Fn(Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Answered> + Send + 'static,
-{
-    fn forward(&self, request: Request) -> ForwardFuture<'_> {
-        Box::pin((self.0)(request))
-    }
-}
-
-impl<F> Seat for Fake<F>
-where
-    Self: Forward,
-{
-    fn busy(&self) -> usize {
-        0
-    }
-
-    fn state(&self) -> SeatState {
-        SeatState::Open
-    }
-}
+pub(crate) use contract::{Answered, Fake};
 
 /// A running proxy.
 struct Node {

@@ -96,9 +96,9 @@ impl Claims {
         }
     }
 
-    /// Waits until something has to be written.
+    /// Waits until something has to be written that isn't being written already.
     pub(super) async fn wait(&self) {
-        while self.due().is_empty() {
+        while self.due().values().all(|due| due.under_way) {
             self.wake.notified().await;
         }
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::PollSender;
 
 use super::*;
 use crate::{
-    bus::contract::{self, Ends},
+    bus::contract::{self, Ends, Fake},
     exchange::{
         Accepted, Body, RequestKind, Response,
         websocket::{Close, Duplex, Event},
@@ -62,32 +62,6 @@ mod two_nodes {
     });
 }
 
-/// A seat that answers by a function.
-struct Origin<F>(F);
-
-impl<F, A> Forward for Origin<F>
-where
-    F: Fn(Request) -> A + Send + Sync + 'static,
-    A: Future<Output = Result<Answer, ForwardError>> + Send + 'static,
-{
-    fn forward(&self, request: Request) -> ForwardFuture<'_> {
-        Box::pin((self.0)(request))
-    }
-}
-
-impl<F> Seat for Origin<F>
-where
-    Self: Forward,
-{
-    fn busy(&self) -> usize {
-        0
-    }
-
-    fn state(&self) -> SeatState {
-        SeatState::Open
-    }
-}
-
 /// Two nodes; the second one has a seat that answers by this function.
 struct Pair {
     here: Arc<RedisBus>,
@@ -103,7 +77,7 @@ where
 {
     let (here, there) = (node().await, node().await);
     let name = contract::name(getrandom::u64().unwrap());
-    let seat = there.register(name.clone(), Arc::new(Origin(origin))).unwrap();
+    let seat = there.register(name.clone(), Fake::new(origin)).unwrap();
     there.announced(&name).await;
     Pair { here, there, name, _seat: seat }
 }
@@ -333,12 +307,12 @@ async fn an_upload_that_finds_no_seat_comes_back_whole() {
     let (here, there) = (node().await, node().await);
     let name = contract::name(getrandom::u64().unwrap());
     // It reads a part, and then finds that it can't.
-    let unwilling = Origin(|mut request: Request| async move {
+    let unwilling = Fake::new(|mut request: Request| async move {
         let first = request.body.frame().await.unwrap().unwrap().into_data().unwrap();
         request.body = Body::prefixed(first, request.body);
         Err(ForwardError::new(ErrorKind::TooManyExchanges, "full").unsent(request))
     });
-    let _seat = there.register(name.clone(), Arc::new(unwilling)).unwrap();
+    let _seat = there.register(name.clone(), unwilling).unwrap();
     there.announced(&name).await;
     let request = Request { body: stream(150_000), ..contract::request(name) };
     let mut error = here.forward(request).await.unwrap_err();
@@ -401,10 +375,10 @@ async fn another_node_counts_as_busy_until_an_exchange_has_ended() {
 async fn full_here_and_gone_there_is_told_as_full() {
     let (here, there) = (node().await, node().await);
     let name = contract::name(getrandom::u64().unwrap());
-    let full = Origin(|request: Request| async {
+    let full = Fake::new(|request: Request| async {
         Err(ForwardError::new(ErrorKind::TooManyExchanges, "full").unsent(request))
     });
-    let _seat = here.register(name.clone(), Arc::new(full)).unwrap();
+    let _seat = here.register(name.clone(), full).unwrap();
     here.core.directory.find(&name).await.unwrap();
     here.core.directory.told(&name, there.core.own, true);
     assert_eq!(contract::fails(&*here, name).await, ErrorKind::TooManyExchanges);

@@ -16,7 +16,10 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::OwnedSemaphorePermit,
+};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::CloseFrame};
 
 use super::{Config, LAST_WORDS, Shared, answer, config::Dialects, outgoing::Outgoing, upgrade};
@@ -137,6 +140,25 @@ fn refuse(
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     response
+}
+
+/// What comes of a client's first words, if they come in time and while the node lives. Then it doesn't count any more among
+/// those that haven't registered.
+async fn in_time<T>(
+    shared: &Shared,
+    client: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    registering: impl Future<Output = Option<T>>,
+) -> Option<T> {
+    let registered = tokio::select! {
+        registered = tokio::time::timeout(shared.config.limits.registration_timeout, registering) => registered,
+        () = shared.kill.cancelled() => return None,
+    };
+    drop(permit);
+    registered.unwrap_or_else(|_| {
+        tracing::debug!(%client, "a client didn't register in time");
+        None
+    })
 }
 
 /// Closes, and waits until the client has taken its leave too: closing earlier could reset what it hasn't read.

@@ -15,7 +15,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{super::Shared, farewell, gate::Gate, now, seat};
+use super::{super::Shared, farewell, gate::Gate, in_time, now, seat};
 use crate::{
     bus::Registration,
     session::{self, Handle, v1::Registrar},
@@ -52,16 +52,10 @@ impl Attachment {
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
-        let registered = tokio::select! {
-            registered = tokio::time::timeout(self.shared.config.limits.registration_timeout, registering) => registered,
-            () = self.shared.kill.cancelled() => return,
-        };
-        drop(permit);
-        match registered {
-            Ok(Some((socket, Ok((request, name))))) => self.serve(socket, request, name).await,
-            Ok(Some((socket, Err(problem)))) => self.turn_away(socket, problem).await,
-            Ok(None) => {}
-            Err(_) => tracing::debug!(client = %self.peer, "a client didn't register in time"),
+        match in_time(&self.shared, self.peer, permit, registering).await {
+            Some((socket, Ok((request, name)))) => self.serve(socket, request, name).await,
+            Some((socket, Err(problem))) => self.turn_away(socket, problem).await,
+            None => {}
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{super::Shared, farewell, now, seat};
+use super::{super::Shared, farewell, in_time, now, seat};
 use crate::{
     session,
     wire::{
@@ -50,16 +50,10 @@ impl Attachment {
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
-        let registered = tokio::select! {
-            registered = tokio::time::timeout(self.shared.config.limits.registration_timeout, registering) => registered,
-            () = self.shared.kill.cancelled() => return,
-        };
-        drop(permit);
-        match registered {
-            Ok(Some((socket, Ok((id, name))))) => self.serve(socket, id, name).await,
-            Ok(Some((socket, Err(problem)))) => self.turn_away(socket, problem).await,
-            Ok(None) => {}
-            Err(_) => tracing::debug!(client = %self.peer, "a client didn't register in time"),
+        match in_time(&self.shared, self.peer, permit, registering).await {
+            Some((socket, Ok((id, name)))) => self.serve(socket, id, name).await,
+            Some((socket, Err(problem))) => self.turn_away(socket, problem).await,
+            None => {}
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{super::health::Readiness, *};
 use crate::{
-    bus::{Bus, MemoryBus, Standing, TooManySeats},
+    bus::{Bus, MemoryBus, Seat, Standing, TooManySeats},
     wire::NodeId,
 };
 
