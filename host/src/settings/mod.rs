@@ -25,6 +25,7 @@ mod json;
 mod key;
 mod legacy;
 mod log;
+mod origin_protocol;
 mod printer;
 mod publish;
 mod reload;

@@ -158,6 +158,7 @@ fn schemes_that_are_not_http() {
         host_header: crate::client::HostHeader::Keep,
         insecure: false,
         connect_timeout: Duration::from_secs(1),
+        protocol: Default::default(),
     };
     assert!(matches!(Connector::new(&config), Err(OriginError::Scheme(_))));
 }
