@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::{
     OpenExchange, answer, attach,
-    connection::Connection,
+    http1::Connection,
     linger::Unread,
     outgoing::{self, Outgoing},
     own,
