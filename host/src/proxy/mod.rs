@@ -13,8 +13,9 @@ mod admin;
 mod answer;
 mod attach;
 pub mod config;
-mod connection;
+mod door;
 mod health;
+mod http1;
 mod interim;
 mod limits;
 mod linger;
@@ -156,7 +157,7 @@ impl Proxy {
         let public_url = shared.names.public_url();
         report(Event::Listening { address, public_url, admin: admin.as_ref().map(|admin| admin.address) });
 
-        connection::accept(listener, &shared, &stop).await;
+        door::accept(listener, &shared, &stop).await;
         shared.bus.drain();
         shared.drain.cancel();
         report(Event::Draining { exchanges: shared.metrics.exchanges() });

@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::{
     OpenExchange, answer, attach,
-    connection::Connection,
+    http1::Connection,
     linger::Unread,
     outgoing::{self, Outgoing},
     own,
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     exchange::{
         Answer, Body, Context, ErrorKind, ExchangeId, Forward, ForwardError, Request, RequestHead,
-        RequestKind, Scheme, hygiene,
+        RequestKind, hygiene,
     },
     wire::TunnelName,
 };
@@ -93,7 +93,9 @@ async fn dispatch(
             }
             answered
         }
-        Route::Own(Own::Subscribe) => Ok(attach::subscribe(shared, request, connection.peer, exchange).await),
+        Route::Own(Own::Subscribe) => {
+            Ok(attach::subscribe(shared, request, connection.arrived.peer, exchange).await)
+        }
         Route::Own(Own::Greeting) => own(own::greeting(shared, method, exchange, form)),
         Route::Own(Own::Health) => own(own::health(shared)),
         Route::Own(Own::Ready) => own(own::ready(shared)),
@@ -169,8 +171,8 @@ fn build(
     let (mut parts, body) = request.into_parts();
     let kind = if websocket { RequestKind::WebSocket } else { RequestKind::Http };
     let arrival = hygiene::Arrival {
-        peer: connection.peer,
-        scheme: Scheme::Http,
+        peer: connection.arrived.peer,
+        scheme: connection.arrived.scheme(),
         authority: &target.authority,
         trusted: &connection.shared.config.trusted_proxies,
     };
