@@ -36,7 +36,10 @@ use super::{OriginConfig, kept::Kept};
 const H2: &[u8] = b"h2";
 
 /// A connection to the origin.
-pub(super) type Connection = TokioIo<Kept<Either<TcpStream, TlsStream<TcpStream>>>>;
+pub(super) type Connection = TokioIo<Stream>;
+
+/// The same without what the HTTP library wants.
+pub(super) type Stream = Kept<Either<TcpStream, TlsStream<TcpStream>>>;
 
 /// Why there is no connection, in a sentence that a visitor may read.
 #[derive(Debug, thiserror::Error)]

@@ -27,14 +27,9 @@ pub(super) struct Kept<T> {
 
 /// What has passed over a connection. Only the one task that drives the connection writes it.
 #[derive(Clone, Default)]
-pub(super) struct Past(Arc<[AtomicBool; 2]>);
+struct Past(Arc<[AtomicBool; 2]>);
 
 impl Past {
-    /// Whether anything was ever read.
-    pub(super) fn heard(&self) -> bool {
-        self.answered().load(Relaxed) || self.reused().load(Relaxed)
-    }
-
     /// Something was read before something was written: this isn't the connection's first request.
     fn reused(&self) -> &AtomicBool {
         &self.0[0]
@@ -56,11 +51,6 @@ impl Past {
 impl<T> Kept<T> {
     pub(super) fn new(io: T) -> Self {
         Self { io, past: Past::default() }
-    }
-
-    /// What passes over it, also once it is in other hands.
-    pub(super) fn past(&self) -> Past {
-        self.past.clone()
     }
 
     #[cfg(test)]

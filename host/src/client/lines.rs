@@ -5,11 +5,13 @@
 
 use std::{
     future::poll_fn,
+    io,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Poll},
 };
 
 use futures_util::{
@@ -17,11 +19,15 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::TokioExecutor;
-use tokio::{sync::oneshot, time::timeout};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+    time::timeout,
+};
 
 use super::{
-    connect::{ConnectError, Connector},
+    connect::{ConnectError, Connector, Stream},
     origin_body::RequestBody,
 };
 use crate::wire;
@@ -166,8 +172,9 @@ impl Lines {
     /// Opens a connection, and waits for the origin's first words (RFC 9113 section 3.4): they say that it is HTTP/2 what
     /// it speaks, and what it allows.
     async fn open(&self) -> Result<Line, ConnectError> {
-        let io = self.connector.http2().await?;
-        let past = io.inner().past();
+        let (heard, mut welcome) = oneshot::channel();
+        let io = self.connector.http2().await?.into_inner();
+        let io = TokioIo::new(Heard { io, read: false, heard: Some(heard) });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .initial_stream_window_size(STREAM_WINDOW)
@@ -183,19 +190,17 @@ impl Lines {
             leaving: AtomicBool::new(false),
             proven: AtomicBool::new(false),
         });
-        let (told, welcome) = oneshot::channel();
+        let (told, known_now) = oneshot::channel();
         let (mut told, known) = (Some(told), Arc::clone(&facts));
         tokio::spawn(async move {
             let ended = poll_fn(|cx| {
                 let polled = Pin::new(&mut connection).poll(cx);
-                known.max_streams.store(connection.current_max_send_streams(), Relaxed);
-                known.websockets.store(connection.is_extended_connect_protocol_enabled(), Relaxed);
-                if polled.is_pending()
-                    && past.heard()
-                    && let Some(told) = told.take()
-                {
+                known.learn(&connection);
+                // What the origin said has been read into these, then.
+                if told.is_some() && matches!(Pin::new(&mut welcome).poll(cx), Poll::Ready(Ok(()))) {
+                    known.learn(&connection);
                     // Fails if nobody waits any more.
-                    let _ = told.send(());
+                    let _ = told.take().map(|told| told.send(()));
                 }
                 polled
             });
@@ -204,10 +209,69 @@ impl Lines {
             }
             known.leaving.store(true, Relaxed);
         });
-        match timeout(self.connector.timeout(), welcome).await {
+        match timeout(self.connector.timeout(), known_now).await {
             Ok(Ok(())) => Ok(Line { sender, facts, places: Arc::default() }),
             _ => Err(self.connector.not_http2()),
         }
+    }
+}
+
+impl Facts {
+    fn learn(&self, connection: &http2::Connection<TokioIo<Heard>, RequestBody, TokioExecutor>) {
+        self.max_streams.store(connection.current_max_send_streams(), Relaxed);
+        self.websockets.store(connection.is_extended_connect_protocol_enabled(), Relaxed);
+    }
+}
+
+/// A connection that says when the first of what was read on it has been understood: the library reads on then.
+struct Heard {
+    io: Stream,
+    read: bool,
+    heard: Option<oneshot::Sender<()>>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read
+            && let Some(heard) = self.heard.take()
+        {
+            // Fails if nobody waits any more.
+            let _ = heard.send(());
+        }
+        let before = buf.remaining();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.read |= buf.remaining() < before;
+        polled
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -136,8 +136,7 @@ impl Origin {
         let headers = request.headers_mut();
         frame_body(headers, body)?;
         // Frames say how long a body is; `Connection` and this are malformed here (RFC 9113 section 8.2.2).
-        headers.remove(header::TRANSFER_ENCODING);
-        headers.remove(header::EXPECT);
+        hygiene::retain(headers, |name| *name != header::TRANSFER_ENCODING && *name != header::EXPECT);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
@@ -147,8 +146,9 @@ impl Origin {
     /// Method, target and end-to-end headers; `Host` as `:authority` (RFC 9113 section 8.3.1).
     fn target_h2(&self, head: RequestHead) -> Result<http::Request<()>, ForwardError> {
         let mut headers = self.headers(&head)?;
-        let host =
-            headers.remove(header::HOST).ok_or_else(|| bad_request("the request's host is not valid"))?;
+        let host = headers.get(header::HOST).cloned();
+        let host = host.ok_or_else(|| bad_request("the request's host is not valid"))?;
+        hygiene::retain(&mut headers, |name| *name != header::HOST);
         let mut request = self.with_target(head, headers)?;
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         let authority = host.as_bytes().try_into();

@@ -31,7 +31,8 @@ const MIN_BUFFER: usize = 8192;
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) arrived: Arrived,
-    pub(super) interims: Interims,
+    /// Where interim responses go, if they can go anywhere.
+    pub(super) interims: Option<Interims>,
     pub(super) unread: Unread,
 }
 
@@ -50,14 +51,13 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     };
     let (io, interims) = InterimIo::new(io, Box::new(replace));
     let builder = builder(&shared.config.limits);
-    let (drain, let_go) = (shared.drain.clone(), LET_GO.min(shared.config.grace_period));
-    let node = shared.clone();
+    let (node, draining) = (shared.clone(), shared.clone());
     // Sessions die first, so that visitors who still wait hear what became of their request.
     let mut killed = std::pin::pin!(async move { node.killed_and_told().await });
-    let connection = Arc::new(Connection { shared, arrived, interims, unread });
+    let connection = Arc::new(Connection { shared, arrived, interims: Some(interims.clone()), unread });
     let service = service_fn(move |request| {
         let connection = connection.clone();
-        let turn = connection.interims.turn();
+        let turn = interims.turn();
         let upgrade = request.extensions().get::<OnUpgrade>().cloned();
         async move {
             let mut response = visitor::answer(connection.clone(), request).await;
@@ -76,10 +76,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     });
     let mut http = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
 
-    let mut leaving = std::pin::pin!(async move {
-        drain.cancelled().await;
-        tokio::time::sleep(let_go).await;
-    });
+    let mut leaving = std::pin::pin!(let_go(&draining));
     let mut left = false;
     let ended = loop {
         tokio::select! {
@@ -115,6 +112,12 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
             say_late(parts.io.into_inner()).await;
         }
     }
+}
+
+/// Ends when a draining node keeps no connection any longer that is unused.
+pub(super) async fn let_go(shared: &Shared) {
+    shared.drain.cancelled().await;
+    tokio::time::sleep(LET_GO.min(shared.config.grace_period)).await;
 }
 
 /// Hyper only hangs up on a visitor who doesn't come to the end of a head. Says what it would say.

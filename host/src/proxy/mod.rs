@@ -14,8 +14,10 @@ mod answer;
 mod attach;
 pub mod config;
 mod door;
+mod grpc;
 mod health;
 mod http1;
+mod http2;
 mod interim;
 mod limits;
 mod linger;
@@ -213,6 +215,8 @@ pub(crate) struct Shared {
     /// What that dialect couldn't carry.
     pub(crate) losses: v1::Losses,
     pub(crate) metrics: Metrics,
+    /// What went wrong with connections by HTTP/2.
+    pub(crate) http2: http2::Counts,
     /// It has begun to serve.
     serving: AtomicBool,
     ids: Ids,
@@ -222,9 +226,11 @@ impl Shared {
     fn new(mut config: Config, address: SocketAddr, node: NodeId, first_id: u64, bus: Arc<dyn Bus>) -> Self {
         let metrics = Metrics::new();
         let losses = v1::Losses::default();
+        let http2 = http2::Counts::default();
         metrics.register(|registry| {
             bus.register_metrics(registry);
             losses.register(registry);
+            http2.register(registry);
         });
         config.report = metrics.watch(config.report);
         let limits = &config.limits;
@@ -252,6 +258,7 @@ impl Shared {
             spent: Spent::new(config.redis.clone()),
             losses,
             metrics,
+            http2,
             serving: AtomicBool::new(false),
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,

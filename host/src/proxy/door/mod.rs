@@ -4,6 +4,7 @@
 //! written is a [`Stream`], whether there is TLS below it or not. Must not know requests.
 
 mod accept;
+mod preface;
 mod stream;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -15,7 +16,7 @@ pub(super) use self::{
     accept::{ACCEPT_PAUSE, accept, is_theirs},
     stream::Stream,
 };
-use super::{Shared, http1};
+use super::{Shared, http1, http2};
 use crate::{exchange::Scheme, wire::Tls};
 
 /// What a connection shows of itself before its first request.
@@ -42,7 +43,23 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
         tracing::debug!(%peer, %error, "a connection was gone before it began");
         return;
     }
-    http1::serve(shared, Stream::Plain(socket), Arrived { peer, tls: None }).await;
+    plain(shared, socket, Arrived { peer, tls: None }).await;
+}
+
+/// A connection without TLS: what it begins with says what it speaks.
+async fn plain(shared: Arc<Shared>, mut socket: TcpStream, arrived: Arrived) {
+    let known = tokio::select! {
+        biased;
+        known = preface::speaks_http2(&mut socket) => known,
+        // Nothing is said to a connection that says nothing; see `http1` for the first of these.
+        () = http1::let_go(&shared) => return,
+        () = tokio::time::sleep(shared.config.limits.header_timeout) => return,
+    };
+    match known {
+        Ok((true, ahead)) => http2::serve(shared, Stream::Plain(ahead, socket), arrived).await,
+        Ok((false, ahead)) => http1::serve(shared, Stream::Plain(ahead, socket), arrived).await,
+        Err(error) => tracing::debug!(peer = %arrived.peer, %error, "a connection broke off before it began"),
+    }
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {
