@@ -14,6 +14,7 @@ use std::{
 
 use http::{Uri, uri::Authority};
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -34,6 +35,9 @@ use super::{OriginConfig, kept::Kept};
 
 /// HTTP/2 by its name in ALPN (RFC 9113 section 3.2).
 const H2: &[u8] = b"h2";
+
+/// Silence of the other end's kernel after which a connection for many exchanges is given up.
+const GONE_AFTER: Duration = Duration::from_secs(20);
 
 /// A connection to the origin.
 pub(super) type Connection = TokioIo<Stream>;
@@ -169,6 +173,9 @@ impl Target {
     async fn connect(&self, wanted: Wanted) -> Result<Connection, ConnectError> {
         let connecting = async {
             let tcp = self.tcp().await?;
+            if wanted == Wanted::Http2 {
+                outlives_nobody(&tcp);
+            }
             let stream = match &self.tls {
                 None => Either::Left(tcp),
                 Some(tls) => {
@@ -248,6 +255,22 @@ fn told(connected: Result<Connection, ConnectError>) -> Result<Connection, Conne
         tracing::debug!(%error, cause = ?error.source(), "no connection to the origin");
     }
     connected
+}
+
+/// Sees to it that a connection ends soon when its other end, or the way to it, is gone: all that is asked for goes on it,
+/// also what is asked for afterwards.
+fn outlives_nobody(tcp: &TcpStream) {
+    let socket = SockRef::from(tcp);
+    let keepalive = TcpKeepalive::new().with_time(GONE_AFTER / 2).with_interval(GONE_AFTER / 4);
+    let mut set = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    {
+        // Also counts what was sent and is not acknowledged, which keepalive doesn't.
+        set = set.and_then(|()| socket.set_tcp_user_timeout(Some(GONE_AFTER)));
+    }
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection to the origin can't be watched");
+    }
 }
 
 /// The host without the brackets of an IPv6 address.

@@ -227,7 +227,7 @@ fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
 
 fn refusal(error: &hyper::Error) -> Refusal {
     let Some(error) = h2_error(error) else {
-        return if error.is_canceled() || error.is_closed() { Refusal::Unknown } else { Refusal::Final };
+        return if error.is_user() { Refusal::Final } else { Refusal::Unknown };
     };
     // A stream that a GOAWAY fails is one that it says wasn't acted on; others go on to their end.
     let left = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);

@@ -10,6 +10,7 @@ use crate::harness::{
     },
     memory::{MIB, Watch},
     origin::{self, Answering},
+    within,
 };
 
 /// A tunnel whose proxy says how it counts.
@@ -25,11 +26,29 @@ async fn answering() -> Answering {
 async fn only_that_visitor_suffered(tunnel: &Tunnel, reason: &str) {
     assert_eq!(Visitor::connect(&tunnel.door()).await.get("/other").await.text(), "fine");
     assert_eq!(tunnel.get("/http1").await.text(), "fine");
+    let line = format!(
+        "tunnel_http2_connections_ended_total{{reason=\"{reason}\"}} 1
+"
+    );
+    let counted = async {
+        // The connection ends once its visitor has had the time to read why.
+        while !metrics(tunnel).await.contains(&line) {}
+    };
+    within(&line, counted).await;
+}
+
+async fn metrics(tunnel: &Tunnel) -> String {
     let mut asking = Wire::connect(tunnel.proxy.admin.expect("an admin listener")).await;
-    asking.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
-    let metrics = asking.reply("GET").await.text();
-    let line = format!("tunnel_http2_connections_ended_total{{reason=\"{reason}\"}} 1\n");
-    assert!(metrics.contains(&line), "{line}{metrics}");
+    asking
+        .send(
+            "GET /metrics HTTP/1.1
+Host: localhost
+Connection: close
+
+",
+        )
+        .await;
+    asking.reply("GET").await.text()
 }
 
 #[tokio::test]

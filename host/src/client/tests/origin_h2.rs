@@ -7,13 +7,16 @@ use h2::{
 };
 use http::HeaderMap;
 use http_body_util::BodyExt;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::*;
 use crate::{
     client::{
         HostHeader,
-        tests::{TestOrigin, channel_body, http, read_body, request, serve_plain, websocket_request},
+        connect::tests::agreeing_on,
+        tests::{
+            TestOrigin, channel_body, http, read_body, read_head, request, serve_plain, websocket_request,
+        },
     },
     exchange::{Forward, Response},
 };
@@ -206,26 +209,29 @@ async fn an_origin_that_leaves_between_two_requests_is_no_failure() {
 #[tokio::test]
 async fn a_connection_that_breaks_off_under_a_safe_request_costs_it_nothing_and_a_post_its_life() {
     let origin = origin().await;
-    for (method, served_before) in [("GET", true), ("POST", false)] {
+    for method in ["GET", "POST"] {
         let stage = origin.stage();
-        let first = async {
-            let (_, served) = answered(&origin).await;
-            served
-        };
-        let (answer, mut served) = tokio::join!(forwarded(&stage, request("GET", "/")), first);
+        let (answer, (_, mut served)) =
+            tokio::join!(forwarded(&stage, request("GET", "/")), answered(&origin));
         assert_eq!(answer.status, 200);
-        let second = async {
+        let breaking = async {
             drop(taken(&mut served).await);
             drop(served);
-            if served_before {
-                let (_, served) = answered(&origin).await;
-                driven(served);
-            }
         };
-        let (answer, ()) = tokio::join!(stage.forward(request(method, "/")), second);
-        match answer {
-            Ok(answer) => assert!(http(answer).status == 200 && served_before),
-            Err(error) => assert!(error.kind() == ErrorKind::OriginFailed && !served_before, "{error:?}"),
+        let mut asking = std::pin::pin!(stage.forward(request(method, "/")));
+        tokio::select! {
+            answer = &mut asking => panic!("{answer:?}"),
+            () = breaking => {}
+        }
+        // Whether it is sent again shows by a connection, or by the lack of one.
+        tokio::select! {
+            answer = &mut asking => {
+                assert_eq!((method, answer.unwrap_err().kind()), ("POST", ErrorKind::OriginFailed));
+            }
+            (_, served) = answered(&origin) => {
+                let _driven = driven(served);
+                assert_eq!((method, http(asking.await.unwrap()).status.as_u16()), ("GET", 200));
+            }
         }
     }
 }
@@ -295,6 +301,60 @@ async fn an_origin_that_speaks_http1_is_told_apart_with_the_way_out() {
     let error = answer.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OriginUnreachable);
     assert!(error.detail().contains("--origin-protocol http1"), "{}", error.detail());
+}
+
+async fn over_tls(protocol: OriginProtocol) -> TestOrigin {
+    let mut origin = TestOrigin::bind().await;
+    origin.config.scheme = http::uri::Scheme::HTTPS;
+    origin.config.insecure = true;
+    origin.config.protocol = protocol;
+    origin
+}
+
+#[tokio::test]
+async fn over_tls_http2_is_spoken_where_both_agree_on_it() {
+    for protocol in [OriginProtocol::H2, OriginProtocol::Auto] {
+        let origin = over_tls(protocol).await;
+        let stage = origin.stage();
+        let serving = async {
+            let stream = agreeing_on(&["h2", "http/1.1"]).accept(origin.accept().await).await.unwrap();
+            let mut served = h2::server::handshake(stream).await.unwrap();
+            let (seen, mut response): (http::Request<h2::RecvStream>, SendResponse<Bytes>) =
+                served.accept().await.unwrap().unwrap();
+            response.send_response(http::Response::new(()), true).unwrap();
+            let driven = tokio::spawn(async move { while let Some(Ok(_)) = served.accept().await {} });
+            (seen, driven)
+        };
+        let (answer, (seen, _driven)) = tokio::join!(forwarded(&stage, request("GET", "/")), serving);
+        assert_eq!((answer.status.as_u16(), seen.uri().scheme_str()), (200, Some("https")));
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_knows_http1_alone_is_asked_once_whether_it_knows_more() {
+    let origin = over_tls(OriginProtocol::Auto).await;
+    let stage = origin.stage();
+    let serving = async {
+        // The question, which is dropped; and a connection for both requests.
+        drop(agreeing_on(&["http/1.1"]).accept(origin.accept().await).await.unwrap());
+        let mut stream = agreeing_on(&["http/1.1"]).accept(origin.accept().await).await.unwrap();
+        for _ in 0..2 {
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        }
+    };
+    let asking = async {
+        for _ in 0..2 {
+            assert_eq!(forwarded(&stage, request("GET", "/")).await.status, 200);
+        }
+    };
+    tokio::join!(asking, serving);
+
+    let strict = over_tls(OriginProtocol::H2).await;
+    let stage = strict.stage();
+    let serving = async { drop(agreeing_on(&["http/1.1"]).accept(strict.accept().await).await) };
+    let (answer, ()) = tokio::join!(stage.forward(request("GET", "/")), serving);
+    assert!(answer.unwrap_err().detail().contains("--origin-protocol http1"));
 }
 
 #[tokio::test]

@@ -18,12 +18,11 @@ use super::{
     frames::{Frames, Kind},
     ledger::{Flood, Ledger},
 };
-use crate::proxy::linger::{Lingering, Unread};
+use crate::proxy::linger::Lingering;
 
 /// A socket whose frames are counted.
 pub(super) struct Guarded {
     io: Lingering,
-    unread: Unread,
     theirs: Frames,
     ours: Frames,
     /// None for a peer that speaks for many visitors.
@@ -46,10 +45,9 @@ struct Ending {
 impl Guarded {
     /// Wraps a socket. The peer is taken at its word, however often it changes it, if it is trusted: a server in front
     /// passes on what many visitors do.
-    pub(super) fn new(io: Lingering, unread: Unread, trusted: bool, notice: Notice) -> Self {
+    pub(super) fn new(io: Lingering, trusted: bool, notice: Notice) -> Self {
         Self {
             io,
-            unread,
             theirs: Frames::of_visitor(),
             ours: Frames::of_proxy(),
             ledger: (!trusted).then(|| Ledger::new(Instant::now())),
@@ -73,8 +71,6 @@ impl Guarded {
             // Between two frames only: in the midst of one, the words would be taken for a part of it.
             let words = if self.ours.is_between() { goaway(self.last_stream) } else { Vec::new() };
             self.ending = Some(Ending { flood, words });
-            // More is on its way, and a reset would take the words back.
-            self.unread.mark();
             (self.notice)(flood);
         }
     }

@@ -66,9 +66,11 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let peer = arrived.peer;
     let trusted = shared.config.trusted_proxies.iter().any(|net| net.contains(&peer.ip()));
     let (io, unread) = Lingering::new(stream);
+    // The last words are a GOAWAY, and whoever it is meant for may be sending still.
+    unread.mark();
     let counted = shared.clone();
     let notice = move |flood| counted.http2.flooded(flood);
-    let io = Guarded::new(io, unread.clone(), trusted, Box::new(notice));
+    let io = Guarded::new(io, trusted, Box::new(notice));
     let streams = Streams::new(shared.visitors.clone(), shared.http2.stalled.clone());
     let (mut open, mut in_use) = (streams.open(), streams.open());
     let builder = builder(streams, &shared.config.limits, trusted);
