@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Event, policy::Policy};
+use super::{Event, door::DoorSettings, policy::Policy};
 use crate::redis::Redis;
 
 /// Settings of one proxy node.
@@ -12,10 +12,12 @@ use crate::redis::Redis;
 pub struct Config {
     /// Where visitors and clients connect. Port 0 takes a free one.
     pub listen: SocketAddr,
+    /// How connections come in there.
+    pub door: DoorSettings,
     /// The domain under which tunnels get their hostnames, lower case, without a trailing dot.
     pub domain: String,
     /// How the proxy is reached from outside, e.g. `https://example.com`: scheme and authority, no path. By
-    /// default `http://<domain>:<port>`. Gives scheme and port of the public URLs of tunnels.
+    /// default `http://<domain>:<port>`, or `https` with TLS. Gives scheme and port of the public URLs of tunnels.
     pub public_url: Option<http::Uri>,
     /// Further origins by which clients may dial this proxy (scheme and authority), beside the public URL and the
     /// listening address. A registration made for any other is refused.

@@ -84,6 +84,25 @@ pub(super) fn other(exchange: ExchangeId, form: Form) -> Response<Body> {
     response
 }
 
+/// The answer to a visitor without the certificate that this proxy wants to see.
+pub(super) fn certificate_required(exchange: ExchangeId, form: Form) -> Response<Body> {
+    let code = "certificate-required";
+    let id = exchange.to_string();
+    let message =
+        "This proxy lets in visitors with a certificate of their own alone, and this connection has none.";
+    let hint = "Give your browser or program the certificate that you were sent, and connect again.";
+    let page = Page {
+        title: "A certificate is required",
+        paragraphs: vec![message, hint],
+        command: None,
+        facts: vec![("Status", "403"), ("Error", code), ("Request id", &id)],
+        json: json!({ "error": code, "message": message, "blame": "visitor", "hint": hint, "request_id": id }),
+    };
+    let mut response = page.respond(StatusCode::FORBIDDEN, form);
+    answer::mark(response.headers_mut(), code, exchange);
+    response
+}
+
 fn only_get(exchange: ExchangeId, form: Form) -> Response<Body> {
     let code = "method-not-allowed";
     let id = exchange.to_string();

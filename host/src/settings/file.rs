@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::{
     bus::Bus,
     cli::LogFormat,
+    door::TlsTable,
     plugins::PluginTable,
     policy::PolicyTable,
     secret::SecretSource,
@@ -104,6 +105,12 @@ impl std::str::FromStr for Connections {
 pub struct ProxyFile {
     /// As `--listen`.
     pub listen: Option<Written<Listen>>,
+    /// As `--http`.
+    pub http: Option<Written<Listen>>,
+    /// As `--proxy-protocol`.
+    pub proxy_protocol: Option<Vec<Written<Network>>>,
+    /// TLS at the listener.
+    pub tls: Option<TlsTable>,
     /// As `--domain`.
     pub domain: Option<Written<Domain>>,
     /// As `--public-url`.

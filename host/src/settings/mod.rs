@@ -9,6 +9,7 @@ pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod document;
+pub mod door;
 pub mod file;
 pub mod plugins;
 pub mod policy;

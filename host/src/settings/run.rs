@@ -212,6 +212,7 @@ fn is_taken(error: &(dyn Error + 'static)) -> bool {
 fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
     proxy::Config {
         listen,
+        door: proxy::door::DoorSettings::default(),
         domain: Domain::default().0,
         public_url: None,
         also_known_as: Vec::new(),
