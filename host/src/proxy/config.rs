@@ -76,8 +76,14 @@ pub struct Limits {
     pub max_unregistered: usize,
     /// How long a client may take to register.
     pub registration_timeout: Duration,
-    /// How long a visitor may take to send a request's head.
+    /// How long a visitor may take to send a request's head, from its first byte.
     pub header_timeout: Duration,
+    /// How long a connection may be unused between two requests.
+    pub idle_timeout: Duration,
+    /// Connections of visitors at once; some more are for clients alone.
+    pub max_connections: usize,
+    /// Of these from one address, or one network of 64 bits of IPv6. This machine's own programs and trusted proxies may have more.
+    pub max_connections_per_address: usize,
     /// The message limiter of each tunnel: requests, and WebSocket messages of visitors.
     pub rate: Option<Rate>,
     /// Silence after which a session is pinged; after twice as long it is dropped.
@@ -100,6 +106,12 @@ impl Default for Limits {
             max_unregistered: 1024,
             registration_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
+            // Longer than balancers keep connections, commonly 60 s, so that it is they who close.
+            idle_timeout: Duration::from_secs(75),
+            // With TLS each costs some 30 kB.
+            max_connections: 20_000,
+            // An office or a provider's customers behind one address; each browser opens six or so.
+            max_connections_per_address: 1000,
             rate: Some(Rate::per_second(
                 NonZeroU32::new(1000).expect("not zero"),
                 NonZeroU32::new(2000).expect("not zero"),

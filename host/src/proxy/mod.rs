@@ -52,7 +52,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     admin::Admin,
     attach::Spent,
-    door::{TlsDoor, TlsError, TlsSettings},
+    door::{Busy, Crowd, TlsDoor, TlsError, TlsSettings},
     metrics::{Counted, Metrics},
     policy::{Base, PolicyStage, PolicySwitch},
     route::Names,
@@ -237,6 +237,8 @@ pub(crate) struct Shared {
     /// The origins by which clients may dial this proxy.
     pub(crate) origins: Vec<http::Uri>,
     pub(crate) bus: Arc<dyn Bus>,
+    /// Places for connections.
+    crowd: Arc<Crowd>,
     /// What the listener speaks TLS by, if it does.
     tls: Option<Arc<TlsDoor>>,
     /// Every exchange goes in here.
@@ -279,6 +281,8 @@ impl Shared {
                 tls.register(registry);
             }
         });
+        let crowd = Crowd::new(config.limits.max_connections, config.limits.max_connections_per_address);
+        metrics.register(|registry| crowd.register(registry));
         config.report = metrics.watch(config.report);
         let limits = &config.limits;
         let base = Base {
@@ -296,6 +300,7 @@ impl Shared {
             names,
             node,
             bus,
+            crowd: Arc::new(crowd),
             tls: tls.map(Arc::new),
             pipeline: Arc::new(pipeline),
             visitors: TaskTracker::new(),
@@ -342,11 +347,13 @@ impl Shared {
 pub(crate) struct OpenExchange {
     shared: Arc<Shared>,
     _counted: Counted,
+    /// The visitor's connection is in use; a WebSocket's too, which nobody else holds any more.
+    _busy: Busy,
 }
 
 impl OpenExchange {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self { _counted: shared.metrics.exchange(), shared }
+    fn new(shared: Arc<Shared>, busy: Busy) -> Self {
+        Self { _counted: shared.metrics.exchange(), _busy: busy, shared }
     }
 }
 

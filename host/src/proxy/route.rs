@@ -54,6 +54,13 @@ pub(crate) enum Route {
     UnknownHost,
 }
 
+impl Route {
+    /// Whether clients, or those who look after the proxy, ask for it.
+    pub(crate) fn is_for_clients(&self) -> bool {
+        matches!(self, Self::Own(Own::Subscribe | Own::Health | Own::Ready))
+    }
+}
+
 /// What the proxy answers by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {

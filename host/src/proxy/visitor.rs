@@ -96,7 +96,11 @@ async fn dispatch(
     if connection.arrived.listener == Listener::Plain {
         return own(plain::answer(shared, &target, exchange, form).await);
     }
-    match shared.names.route(&target) {
+    let route = shared.names.route(&target);
+    if connection.arrived.place.is_spare() && !route.is_for_clients() {
+        return own(own::full(exchange, form));
+    }
+    match route {
         Route::Tunnel { .. } if connection.shared.lacks_certificate(&connection.arrived) => {
             own(own::certificate_required(exchange, form))
         }
@@ -152,7 +156,7 @@ async fn forward(
     mut request: http::Request<VisitorBody>,
     destination: Destination,
 ) -> Result<http::Response<Outgoing>, Failure> {
-    let open = OpenExchange::new(connection.shared.clone());
+    let open = OpenExchange::new(connection.shared.clone(), connection.arrived.place.busy());
     let offer = match upgrade::offer(&mut request) {
         None => None,
         Some(Ok(offer)) => Some(offer),

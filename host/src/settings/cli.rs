@@ -90,6 +90,10 @@ pub struct ClientArgs {
     #[arg(long, value_name = "URL", env = "TUNNEL_PROXY", hide_env_values = true, help_heading = "Tunnel")]
     pub proxy: Option<ProxyUrl>,
 
+    /// Who signed the certificate of an https proxy, PEM [default: whom this system trusts]
+    #[arg(long, value_name = "FILE", help_heading = "Tunnel")]
+    pub proxy_ca: Option<PathBuf>,
+
     /// The key that names the tunnel [default: key.pem in your config folder, made on first use]
     #[arg(long, value_name = "FILE", env = "TUNNEL_KEY", hide_env_values = true, help_heading = "Tunnel")]
     pub key: Option<PathBuf>,

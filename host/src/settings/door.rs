@@ -56,6 +56,7 @@ pub struct DoorArgs {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsTable {
+    #[serde(default)]
     /// In the order of preference; the first is for all other names.
     pub certificates: Vec<CertificateTable>,
     /// Who signs visitors' own certificates.

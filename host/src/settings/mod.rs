@@ -26,6 +26,7 @@ mod json;
 mod key;
 mod legacy;
 mod log;
+mod open_files;
 mod printer;
 mod publish;
 mod reload;

@@ -18,6 +18,7 @@ use super::{
     door,
     file::{self, LimitsTable, ProxyFile},
     legacy::Legacy,
+    open_files,
     plugins::{Sources, Wanted, wanted},
     policy::{self, Plan},
     units::Size,
@@ -202,6 +203,8 @@ fn limits(table: LimitsTable, lines: &Lines, mistakes: &mut Mistakes) -> Limits 
     set(&mut limits.max_sessions_per_name, table.max_sessions_per_name.map(NonZeroUsize::get));
     set(&mut limits.max_unregistered, table.max_unregistered.map(NonZeroUsize::get));
     set(&mut limits.registration_timeout, table.registration_timeout.map(|time| time.0.0));
+    set(&mut limits.idle_timeout, table.idle_timeout.map(|time| time.0.0));
+    open_files::bound(&mut limits, table.max_connections, table.max_connections_per_address, lines, mistakes);
     set(&mut limits.header_timeout, table.header_timeout.map(|time| time.0.0));
     set(&mut limits.rate, table.rate.map(|rate| rate.0.0));
     set(&mut limits.ping_after, table.ping_after.map(|time| time.0.0));

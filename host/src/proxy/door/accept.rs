@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{super::Shared, Listener, serve};
+use super::{super::Shared, Listener, take};
 
 /// Pause after a failed accept: out of file descriptors, it fails until some connection ends.
 pub(in super::super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ pub(in super::super) async fn accept(
         };
         match accepted {
             Ok((socket, peer)) => {
-                shared.visitors.spawn(serve(shared.clone(), socket, peer, which));
+                take(shared, socket, peer, which);
             }
             Err(error) if is_theirs(&error) => {}
             Err(error) => {
@@ -47,7 +47,7 @@ fn take_waiting(listener: TcpListener, which: Listener, shared: &Arc<Shared>) {
         if socket.set_nonblocking(true).is_ok()
             && let Ok(socket) = TcpStream::from_std(socket)
         {
-            shared.visitors.spawn(serve(shared.clone(), socket, peer, which));
+            take(shared, socket, peer, which);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the versions and protocols that are offered. What is in force is replaced as one piece while the node runs: handshakes
 //! under way end by what they began with.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -148,7 +148,9 @@ impl TlsDoor {
     pub(super) async fn shake(&self, socket: TcpStream) -> Option<(Box<TlsStream<TcpStream>>, Tls)> {
         let in_force = self.in_force();
         let limit = in_force.settings.handshake_timeout;
-        let outcome = match tokio::time::timeout(limit, accept(&in_force.acceptor, socket)).await {
+        // Ends with this function: whoever sees the connection closed finds it counted.
+        let mut accepting = pin!(accept(&in_force.acceptor, socket));
+        let outcome = match tokio::time::timeout(limit, accepting.as_mut()).await {
             Ok(Ok(Some(stream))) => {
                 let facts = facts(&stream);
                 self.count("done");
