@@ -54,26 +54,24 @@ const MAX_PENDING_RESETS: usize = 64;
 /// as many mistakes.
 const MAX_MISTAKES: usize = 128;
 
-/// How long a connection without a stream is kept.
-const IDLE: Duration = Duration::from_secs(75);
-
 /// How often a visitor is asked whether it is still there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(45);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One connection, from its preface to the end of its last stream.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived) {
-    let peer = arrived.peer;
+    let (peer, place) = (arrived.peer, arrived.place.clone());
+    let limits = &shared.config.limits;
     let trusted = shared.config.trusted_proxies.iter().any(|net| net.contains(&peer.ip()));
-    let (io, unread) = Lingering::new(stream);
+    let (io, unread) = Lingering::new(stream, place.ear());
     // The last words are a GOAWAY, and whoever it is meant for may be sending still.
     unread.mark();
     let counted = shared.clone();
     let notice = move |flood| counted.http2.flooded(flood);
     let io = Guarded::new(io, trusted, Box::new(notice));
-    let streams = Streams::new(shared.visitors.clone(), shared.http2.stalled.clone());
-    let (mut open, mut in_use) = (streams.open(), streams.open());
-    let builder = builder(streams, &shared.config.limits, trusted);
+    let streams = Streams::new(shared.visitors.clone(), place.clone(), shared.http2.stalled.clone());
+    let mut open = streams.open();
+    let builder = builder(streams, limits, trusted);
     let connection = Arc::new(Connection { shared: shared.clone(), arrived, interims: None, unread });
     let service = service_fn(move |request| {
         let connection = connection.clone();
@@ -81,10 +79,13 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     });
     let mut http = pin!(builder.serve_connection(TokioIo::new(io), service));
 
+    let needed = place.needed();
     let mut leaving = pin!(async {
         tokio::select! {
             () = shared.drain.cancelled() => {}
-            () = unused(&mut in_use) => {}
+            () = needed.cancelled() => {}
+            // Frames that belong to no stream are no head that has begun.
+            () = place.is_overdue(limits.idle_timeout, limits.idle_timeout) => {}
         }
     });
     let mut left = false;
@@ -115,17 +116,6 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection broke off");
         shared.http2.ended(&error);
-    }
-}
-
-/// Ends when no stream was open for a while.
-async fn unused(open: &mut watch::Receiver<usize>) {
-    loop {
-        nothing_open(open).await;
-        tokio::select! {
-            () = sleep(IDLE) => return,
-            _ = open.changed() => {}
-        }
     }
 }
 
