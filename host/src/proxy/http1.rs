@@ -4,7 +4,10 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, StatusCode, header::CONNECTION};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONNECTION, UPGRADE},
+};
 use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
@@ -18,6 +21,7 @@ use super::{
     Limits, Shared,
     interim::{InterimIo, Interims},
     linger::{Lingering, Unread},
+    strict::{Bounds, StrictIo, asks_for_another},
     unreadable, upgrade, visitor,
 };
 
@@ -93,10 +97,14 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
         return;
     }
     let (io, unread) = Lingering::new(socket);
+    let bounds =
+        Bounds { head: shared.config.limits.max_header_bytes, fields: shared.config.limits.max_headers };
+    let counted = shared.bad_requests.clone();
+    let (io, door) = StrictIo::new(io, bounds, Box::new(move |violation| counted.count(violation)));
     let replace = {
-        let (shared, unread) = (shared.clone(), unread.clone());
+        let (shared, unread, door) = (shared.clone(), unread.clone(), door.clone());
         move |hypers: &[u8]| {
-            let answer = unreadable::instead(hypers, shared.ids.next())?;
+            let answer = unreadable::instead(hypers, door.refusal(), shared.ids.next())?;
             // The rest of what the visitor sends is never read.
             unread.mark();
             Some(answer)
@@ -112,17 +120,25 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
     let service = service_fn(move |request| {
         let connection = connection.clone();
         let turn = connection.interims.turn();
+        let door = door.clone();
         let upgrade = request.extensions().get::<OnUpgrade>().cloned();
+        let values = request.headers().get_all(UPGRADE);
+        let waits = asks_for_another(values.iter().map(HeaderValue::as_bytes));
         async move {
             let mut response = visitor::answer(connection.clone(), request).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                door.grant();
                 turn.for_ever();
                 return Ok::<_, Infallible>(response);
             }
             if let Some(upgrade) = upgrade {
                 connection.shared.visitors.spawn(upgrade::refused(upgrade));
             }
-            if connection.shared.drain.is_cancelled() {
+            if waits {
+                // What follows was meant for another protocol, and is never read (RFC 9931).
+                connection.unread.mark();
+            }
+            if waits || connection.shared.drain.is_cancelled() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response.map(|body| body.during(turn)))
@@ -160,19 +176,20 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
     // A body that broke off must not look like one that ended; to an HTTP/1.0 visitor a plain close would.
     if breaks {
         if let Some(parts) = http.into_parts() {
-            parts.io.inner().get_ref().reset();
+            parts.io.inner().get_ref().get_ref().reset();
         }
     } else if late && let Some(parts) = http.into_parts() {
         // Nothing is said to a connection that was merely unused: its next request may be on the way, and would be
         // taken for what this answers.
-        if !parts.read_buf.is_empty() {
-            say_late(parts.io.into_inner()).await;
+        let io = parts.io.into_inner();
+        if io.get_ref().is_mid_head() {
+            say_late(io).await;
         }
     }
 }
 
 /// Hyper only hangs up on a visitor who doesn't come to the end of a head. Says what it would say.
-async fn say_late(mut io: InterimIo<Lingering>) {
+async fn say_late(mut io: InterimIo<StrictIo<Lingering>>) {
     if !io.is_hypers() {
         return;
     }

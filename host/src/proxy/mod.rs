@@ -24,6 +24,7 @@ mod own;
 mod page;
 pub mod policy;
 mod route;
+pub mod strict;
 mod unreadable;
 mod upgrade;
 mod visitor;
@@ -52,6 +53,7 @@ use self::{
     metrics::{Counted, Metrics},
     policy::{Base, PolicyStage, PolicySwitch},
     route::Names,
+    strict::BadRequests,
 };
 use crate::{
     bus::{Bus, MemoryBus, RedisBus},
@@ -212,6 +214,8 @@ pub(crate) struct Shared {
     /// What that dialect couldn't carry.
     pub(crate) losses: v1::Losses,
     pub(crate) metrics: Metrics,
+    /// What visitors sent that isn't HTTP.
+    pub(crate) bad_requests: BadRequests,
     /// It has begun to serve.
     serving: AtomicBool,
     ids: Ids,
@@ -221,9 +225,11 @@ impl Shared {
     fn new(mut config: Config, address: SocketAddr, node: NodeId, first_id: u64, bus: Arc<dyn Bus>) -> Self {
         let metrics = Metrics::new();
         let losses = v1::Losses::default();
+        let bad_requests = BadRequests::default();
         metrics.register(|registry| {
             bus.register_metrics(registry);
             losses.register(registry);
+            bad_requests.register(registry);
         });
         config.report = metrics.watch(config.report);
         let limits = &config.limits;
@@ -251,6 +257,7 @@ impl Shared {
             spent: Spent::new(config.redis.clone()),
             losses,
             metrics,
+            bad_requests,
             serving: AtomicBool::new(false),
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,

@@ -4,6 +4,8 @@
 //! (`answer`) or sockets (`connection`).
 
 use std::{
+    borrow::Cow,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, ready},
@@ -23,6 +25,7 @@ use super::{
     own,
     page::Form,
     route::{self, Own, Route, Target},
+    strict::Violation,
     upgrade::{self, BadOffer, Offer},
 };
 use crate::{
@@ -74,6 +77,7 @@ async fn dispatch(
     let shared = &connection.shared;
     let (method, uri) = (request.method(), request.uri());
     let target = route::target(method, request.version(), uri, request.headers())
+        .inspect_err(|&reason| shared.bad_requests.count(reason.into()))
         .map_err(|reason| Failure::Answered(answer::bad_target(reason, exchange, form).into()))?;
     if !in_chunks_at_most(request.headers()) {
         let detail =
@@ -272,15 +276,14 @@ impl Drop for VisitorBody {
 }
 
 fn broken(error: hyper::Error) -> ForwardError {
-    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    let malformed = matches!(
-        source.map(std::io::Error::kind),
-        Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
-    );
-    let (kind, detail) = if malformed {
-        (ErrorKind::BadRequest, "the request's body isn't framed as HTTP demands")
-    } else {
-        (ErrorKind::Cancelled, "the visitor hung up before the request's end")
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+    let violation = source.and_then(|source| source.get_ref()?.downcast_ref::<Violation>());
+    let (kind, detail) = match (violation, source.map(io::Error::kind)) {
+        (Some(violation), _) => (ErrorKind::BadRequest, violation.to_string().into()),
+        (None, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)) => {
+            (ErrorKind::BadRequest, Cow::from("the request's body isn't framed as HTTP demands"))
+        }
+        _ => (ErrorKind::Cancelled, "the visitor hung up before the request's end".into()),
     };
     ForwardError::new(kind, detail).because(error)
 }
