@@ -11,6 +11,7 @@ mod http {
     mod interim;
     mod origins;
     mod requests;
+    mod smuggling;
 }
 
 mod websocket {

@@ -17,8 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Shared,
+    door::{ACCEPT_PAUSE, is_theirs},
     health::Readiness,
-    http1::{ACCEPT_PAUSE, is_theirs},
 };
 
 /// Longest life of a connection: from its first byte to the end of its answer.

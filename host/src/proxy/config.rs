@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Event, policy::Policy};
+use super::{Event, Pace, policy::Policy};
 use crate::redis::Redis;
 
 /// Settings of one proxy node.
@@ -76,6 +76,8 @@ pub struct Limits {
     pub registration_timeout: Duration,
     /// How long a visitor may take to send a request's head.
     pub header_timeout: Duration,
+    /// How slowly a visitor may send a body or read an answer.
+    pub pace: Pace,
     /// The message limiter of each tunnel: requests, and WebSocket messages of visitors.
     pub rate: Option<Rate>,
     /// Silence after which a session is pinged; after twice as long it is dropped.
@@ -98,6 +100,7 @@ impl Default for Limits {
             max_unregistered: 1024,
             registration_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
+            pace: Pace::default(),
             rate: Some(Rate::per_second(
                 NonZeroU32::new(1000).expect("not zero"),
                 NonZeroU32::new(2000).expect("not zero"),

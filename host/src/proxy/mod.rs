@@ -13,6 +13,7 @@ mod admin;
 mod answer;
 mod attach;
 pub mod config;
+mod door;
 mod health;
 mod http1;
 mod interim;
@@ -21,6 +22,7 @@ mod linger;
 mod metrics;
 mod outgoing;
 mod own;
+mod pace;
 mod page;
 pub mod policy;
 mod route;
@@ -33,6 +35,7 @@ mod visitor;
 mod tests;
 
 pub use config::{Config, Dialects, Limits, Rate};
+pub use pace::Pace;
 
 use std::{
     io,
@@ -51,6 +54,7 @@ use self::{
     admin::Admin,
     attach::Spent,
     metrics::{Counted, Metrics},
+    pace::SlowVisitors,
     policy::{Base, PolicyStage, PolicySwitch},
     route::Names,
     strict::BadRequests,
@@ -158,7 +162,7 @@ impl Proxy {
         let public_url = shared.names.public_url();
         report(Event::Listening { address, public_url, admin: admin.as_ref().map(|admin| admin.address) });
 
-        http1::accept(listener, &shared, &stop).await;
+        door::accept(listener, &shared, &stop).await;
         shared.bus.drain();
         shared.drain.cancel();
         report(Event::Draining { exchanges: shared.metrics.exchanges() });
@@ -216,6 +220,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// What visitors sent that isn't HTTP.
     pub(crate) bad_requests: BadRequests,
+    /// Visitors that were too slow.
+    pub(crate) slow_visitors: SlowVisitors,
     /// It has begun to serve.
     serving: AtomicBool,
     ids: Ids,
@@ -225,11 +231,12 @@ impl Shared {
     fn new(mut config: Config, address: SocketAddr, node: NodeId, first_id: u64, bus: Arc<dyn Bus>) -> Self {
         let metrics = Metrics::new();
         let losses = v1::Losses::default();
-        let bad_requests = BadRequests::default();
+        let (bad_requests, slow_visitors) = (BadRequests::default(), SlowVisitors::default());
         metrics.register(|registry| {
             bus.register_metrics(registry);
             losses.register(registry);
             bad_requests.register(registry);
+            slow_visitors.register(registry);
         });
         config.report = metrics.watch(config.report);
         let limits = &config.limits;
@@ -258,6 +265,7 @@ impl Shared {
             losses,
             metrics,
             bad_requests,
+            slow_visitors,
             serving: AtomicBool::new(false),
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,

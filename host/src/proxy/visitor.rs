@@ -7,8 +7,11 @@ use std::{
     borrow::Cow,
     io,
     pin::Pin,
-    sync::Arc,
-    task::{Context as TaskContext, Poll, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context as TaskContext, Poll},
 };
 
 use bytes::Bytes;
@@ -23,6 +26,7 @@ use super::{
     linger::Unread,
     outgoing::{self, Outgoing},
     own,
+    pace::{Patience, Slow, SlowVisitors},
     page::Form,
     route::{self, Own, Route, Target},
     strict::Violation,
@@ -31,7 +35,7 @@ use super::{
 use crate::{
     exchange::{
         Answer, Body, Context, ErrorKind, ExchangeId, Forward, ForwardError, Request, RequestHead,
-        RequestKind, Scheme, hygiene,
+        RequestKind, hygiene,
     },
     wire::TunnelName,
 };
@@ -45,11 +49,13 @@ pub(super) async fn answer(
     let form = Form::of(request.headers());
     let head_only = request.method() == Method::HEAD;
     // From here on: whoever answers without having read the body has to say so.
-    let unread = connection.unread.clone();
-    let request = request.map(|inner| VisitorBody { inner, ended: false, unread });
-    let answered = dispatch(&connection, exchange, form, request).await;
-    let short = match answered {
-        Ok(response) => return response,
+    let answered = Arc::new(AtomicBool::new(false));
+    let request = request.map(|inner| VisitorBody::new(inner, &connection, &answered));
+    let short = match dispatch(&connection, exchange, form, request).await {
+        Ok(response) => {
+            answered.store(true, Ordering::Relaxed);
+            return response;
+        }
         Err(Failure::Forward(error)) => answer::failure(&error, exchange, form),
         Err(Failure::Answered(response)) => *response,
     };
@@ -97,7 +103,9 @@ async fn dispatch(
             }
             answered
         }
-        Route::Own(Own::Subscribe) => Ok(attach::subscribe(shared, request, connection.peer, exchange).await),
+        Route::Own(Own::Subscribe) => {
+            Ok(attach::subscribe(shared, request, connection.arrived.peer, exchange).await)
+        }
         Route::Own(Own::Greeting) => own(own::greeting(shared, method, exchange, form)),
         Route::Own(Own::Health) => own(own::health(shared)),
         Route::Own(Own::Ready) => own(own::ready(shared)),
@@ -173,8 +181,8 @@ fn build(
     let (mut parts, body) = request.into_parts();
     let kind = if websocket { RequestKind::WebSocket } else { RequestKind::Http };
     let arrival = hygiene::Arrival {
-        peer: connection.peer,
-        scheme: Scheme::Http,
+        peer: connection.arrived.peer,
+        scheme: connection.arrived.scheme(),
         authority: &target.authority,
         trusted: &connection.shared.config.trusted_proxies,
     };
@@ -228,11 +236,33 @@ fn without_body(mut response: http::Response<Body>, head_only: bool) -> http::Re
     response
 }
 
-/// A visitor's request body, which tells the connection when it is dropped before its end.
+/// A visitor's request body, which tells the connection when it is dropped before its end. It is an error if it comes too
+/// slowly, until the answer begins: from then on it is the service that lets it take its time, as in a call that streams both
+/// ways.
 struct VisitorBody {
     inner: Incoming,
     ended: bool,
     unread: Unread,
+    answered: Arc<AtomicBool>,
+    patience: Patience,
+    slow: SlowVisitors,
+}
+
+impl VisitorBody {
+    fn new(inner: Incoming, connection: &Connection, answered: &Arc<AtomicBool>) -> Self {
+        Self {
+            inner,
+            ended: false,
+            unread: connection.unread.clone(),
+            answered: Arc::clone(answered),
+            patience: Patience::new(connection.shared.config.limits.pace),
+            slow: connection.shared.slow_visitors.clone(),
+        }
+    }
+
+    fn is_too_slow(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        !self.answered.load(Ordering::Relaxed) && self.patience.poll_end(cx).is_ready()
+    }
 }
 
 impl HttpBody for VisitorBody {
@@ -243,15 +273,22 @@ impl HttpBody for VisitorBody {
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            Some(Ok(mut frame)) => {
+        Poll::Ready(match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending if self.is_too_slow(cx) => {
+                self.slow.count(Slow::Body);
+                let detail = "the request's body comes too slowly";
+                Some(Err(ForwardError::new(ErrorKind::RequestTimedOut, detail)))
+            }
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.patience.moved(frame.data_ref().map_or(0, Bytes::len));
                 if let Some(trailers) = frame.trailers_mut() {
                     hygiene::trailers(trailers);
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => Some(Err(broken(error))),
-            None => {
+            Poll::Ready(Some(Err(error))) => Some(Err(broken(error))),
+            Poll::Ready(None) => {
                 self.ended = true;
                 None
             }

@@ -18,7 +18,7 @@ use super::{
     plugins::PluginTable,
     policy::PolicyTable,
     secret::SecretSource,
-    units::{MaxBody, RateLimit, Size, Wait},
+    units::{LeastRate, MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target,
         Written,
@@ -159,6 +159,8 @@ pub struct LimitsTable {
     pub max_unregistered: Option<NonZeroUsize>,
     pub registration_timeout: Option<Written<Wait>>,
     pub header_timeout: Option<Written<Wait>>,
+    pub stall_timeout: Option<Written<Wait>>,
+    pub min_rate: Option<Written<LeastRate>>,
     pub rate: Option<Written<RateLimit>>,
     pub ping_after: Option<Written<Wait>>,
 }
