@@ -44,6 +44,7 @@ mod limits {
     mod bodies;
     mod peers;
     mod registration;
+    mod slow;
     mod visitors;
 }
 

@@ -26,6 +26,9 @@ use super::{
 /// if it is met by a close, nobody knows whether it was acted on. Those that are used are told to be the last by the answer.
 const LET_GO: Duration = Duration::from_secs(1);
 
+/// How often a draining node looks whether a head that was under way has arrived.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// The number of headers for which hyper needs no allocation; asking for the same number explicitly costs one.
 const HYPERS_MAX_HEADERS: usize = 100;
 
@@ -49,6 +52,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let counted = shared.bad_requests.clone();
     let io = PacedIo::new(io, shared.config.limits.pace, shared.slow_visitors.clone());
     let (io, door) = StrictIo::new(io, bounds, Box::new(move |violation| counted.count(violation)));
+    let (in_hand, arriving) = (door.clone(), door.clone());
     let replace = {
         let (shared, unread, door) = (shared.clone(), unread.clone(), door.clone());
         move |hypers: &[u8]| {
@@ -97,6 +101,10 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let mut leaving = std::pin::pin!(async move {
         drain.cancelled().await;
         tokio::time::sleep(let_go).await;
+        // It isn't idle; nor does it stay so for longer than a head may take.
+        while arriving.is_mid_head() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     });
     let mut left = false;
     let ended = loop {
@@ -129,10 +137,9 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     } else if late && let Some(parts) = http.into_parts() {
         // Nothing is said to a connection that was merely unused: its next request may be on the way, and would be
         // taken for what this answers.
-        let io = parts.io.into_inner();
-        if io.get_ref().is_mid_head() {
+        if in_hand.is_mid_head() {
             slow.count(Slow::Head);
-            say_late(io).await;
+            say_late(parts.io.into_inner()).await;
         }
     }
 }

@@ -190,6 +190,41 @@ async fn no_request_becomes_two_and_each_refusal_is_counted_by_kind() {
     assert_eq!(counted(&tunnel).await, refused);
 }
 
+/// Answers that don't wait for the body leave it on the connection, where it would be read as the next request.
+#[tokio::test]
+async fn what_is_left_of_a_body_is_no_request() {
+    let (origin, seen) = recording().await;
+    let tunnel = Tunnel::to(&origin.url()).await;
+    let smuggled = tunnel.head("GET /smuggled", &[]);
+    for (line, host, status) in [
+        ("POST /nothing-here", "localhost", 404),
+        ("POST /", "unknown.example", 404),
+        ("POST /proxy/subscribe", "localhost", 426),
+        ("POST /too-large", tunnel.host(), 413),
+    ] {
+        for length in [smuggled.len(), 400_000, 600_000] {
+            if status == 413 && length < 500_000 {
+                continue;
+            }
+            let mut body = smuggled.clone();
+            body.resize(length, b'\n');
+            let mut visitor = tunnel.visit().await;
+            let head = format!("{line} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n");
+            visitor.send(head).await;
+            assert_eq!(visitor.reply("POST").await.status(), status, "{line}");
+            // It may be closed at any moment.
+            let _ = visitor
+                .try_send(&[&body[..], &tunnel.head("GET /after", &["Connection: close"])].concat())
+                .await;
+            let rest = visitor.closed().await;
+            let rest = String::from_utf8_lossy(&rest);
+            assert!(rest.is_empty() || rest.ends_with("\r\n\r\n/after"), "{line}: {rest}");
+            let seen = targets(&seen, line);
+            assert!(seen.iter().all(|target| target == "/after"), "{line}: {seen:?}");
+        }
+    }
+}
+
 /// Two parsers in a row are what smuggling needs: each request that the origin gets is one that nginx meant to send.
 #[tokio::test]
 async fn behind_an_nginx_no_request_becomes_two_either() {

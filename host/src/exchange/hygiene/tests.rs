@@ -250,7 +250,7 @@ fn what_gateways_would_read_as_ours_comes_off() {
         ("api_key", "k"),
         ("x_own", "1"),
     ]);
-    arrive(&mut headers, "1.2.3.4:5", &[]);
+    arrive(&mut headers, "1.2.3.4", &[]);
     let names: Vec<_> = list(&headers).into_iter().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names[..3], ["transfer-encoding_", "api_key", "x_own"]);
     assert!(names[3..].iter().all(|name| !name.contains('_')), "{names:?}");

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
 };
@@ -63,6 +63,7 @@ struct Inner {
     /// Why a head was refused.
     refusal: OnceLock<Violation>,
     upgrade: AtomicU8,
+    mid_head: AtomicBool,
 }
 
 /// Values of [`Inner::upgrade`]; at first it has neither.
@@ -78,6 +79,11 @@ impl Door {
     /// The request in hand is answered with 101. Other bytes than requests pass once that is written (CVE-2026-2833).
     pub(crate) fn grant(&self) {
         self.0.upgrade.store(GRANTED, Relaxed);
+    }
+
+    /// Whether the visitor has sent a part of a head, and not its end. To the HTTP library such a connection is idle.
+    pub(crate) fn is_mid_head(&self) -> bool {
+        self.0.mid_head.load(Relaxed)
     }
 
     fn wrote(&self, bytes: usize) {
@@ -99,11 +105,6 @@ impl<T> StrictIo<T> {
     /// The socket.
     pub(crate) fn get_ref(&self) -> &T {
         &self.io
-    }
-
-    /// Whether the visitor has sent a part of a head, and not its end.
-    pub(crate) fn is_mid_head(&self) -> bool {
-        self.machine.is_mid_head()
     }
 
     /// Hands on what may pass.
@@ -202,6 +203,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for StrictIo<T> {
                     continue;
                 }
             };
+            this.door.0.mid_head.store(this.machine.is_mid_head(), Relaxed);
             if passed {
                 return Poll::Ready(Ok(()));
             }
@@ -246,5 +248,94 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for StrictIo<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
+
+    async fn after(bytes: &[u8]) -> (StrictIo<DuplexStream>, Door, DuplexStream) {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let (io, door) = StrictIo::new(near, Bounds { head: 8192, fields: 10 }, Box::new(|_| ()));
+        far.write_all(bytes).await.unwrap();
+        (io, door, far)
+    }
+
+    async fn read(io: &mut StrictIo<DuplexStream>, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        io.read_exact(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_request_to_upgrade_passes_once_the_101_is_written() {
+        let (mut io, door, _far) = after(&[UPGRADE, b"\0raw"].concat()).await;
+        assert_eq!(read(&mut io, UPGRADE.len()).await, UPGRADE);
+        io.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        assert!(io.read_u8().now_or_never().is_none(), "nobody has granted it");
+        door.grant();
+        assert!(io.read_u8().now_or_never().is_none(), "the visitor hasn't heard of it");
+        io.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").await.unwrap();
+        assert_eq!(read(&mut io, 4).await, b"\0raw");
+        assert_eq!(io.input.capacity(), 0, "thousands of idle tunnels have nothing to keep");
+    }
+
+    #[tokio::test]
+    async fn no_more_is_held_than_its_limit_and_the_end_is_heard() {
+        let (mut io, _door, far) = after(&[UPGRADE, &[b'x'; 50_000]].concat()).await;
+        read(&mut io, UPGRADE.len()).await;
+        assert!(io.read_u8().now_or_never().is_none());
+        assert!(io.input.len() < MOST_HELD + AT_ONCE, "{}", io.input.len());
+        drop(far);
+        let (mut io, _door, far) = after(UPGRADE).await;
+        read(&mut io, UPGRADE.len()).await;
+        assert!(io.read_u8().now_or_never().is_none());
+        drop(far);
+        assert_eq!(io.read(&mut [0; 9]).await.unwrap(), 0, "a visitor who hangs up is noticed");
+    }
+
+    #[tokio::test]
+    async fn a_refused_head_is_poison_behind_all_that_was_good() {
+        let good = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let (mut io, door, _far) = after(&[&good[..], b"GET / HTTP/1.1\nHost: a\n\n", good].concat()).await;
+        let mut read = Vec::new();
+        io.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, [&good[..], POISON].concat());
+        assert_eq!(door.refusal(), Some(Violation::BareLf));
+    }
+
+    #[tokio::test]
+    async fn a_refused_body_is_an_error_that_says_why() {
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc";
+        let (mut io, door, _far) = after(&[&head[..], b"\n0\r\n\r\n"].concat()).await;
+        assert_eq!(read(&mut io, head.len()).await, head);
+        let error = io.read_u8().await.unwrap_err();
+        let why = error.get_ref().and_then(|why| why.downcast_ref::<Violation>());
+        assert_eq!((why, door.refusal()), (Some(&Violation::ChunkEnd), None));
+    }
+
+    #[tokio::test]
+    async fn long_bodies_pass_whole_whatever_is_read_at_once() {
+        for at_once in [1, 100, 5000, 20_000] {
+            let body: Vec<u8> = (0..30_000).map(|number: u32| number as u8).collect();
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+            let (mut io, _door, far) = after(&[head.as_bytes(), &body, head.as_bytes()].concat()).await;
+            drop(far);
+            let (mut seen, mut buf) = (Vec::new(), vec![0; at_once]);
+            loop {
+                let n = io.read(&mut buf).await.unwrap();
+                if n == 0 {
+                    break;
+                }
+                seen.extend_from_slice(&buf[..n]);
+            }
+            assert_eq!(seen, [head.as_bytes(), &body, head.as_bytes()].concat(), "{at_once}");
+        }
     }
 }
