@@ -11,6 +11,7 @@ mod http {
     mod interim;
     mod origins;
     mod requests;
+    mod smuggling;
 }
 
 mod websocket {
@@ -43,6 +44,7 @@ mod limits {
     mod bodies;
     mod peers;
     mod registration;
+    mod slow;
     mod visitors;
 }
 

@@ -22,10 +22,12 @@ mod linger;
 mod metrics;
 mod outgoing;
 mod own;
+mod pace;
 mod page;
 mod plain;
 pub mod policy;
 mod route;
+pub mod strict;
 mod unreadable;
 mod upgrade;
 mod visitor;
@@ -34,6 +36,7 @@ mod visitor;
 mod tests;
 
 pub use config::{Config, Dialects, Limits, Rate};
+pub use pace::Pace;
 
 use std::{
     io,
@@ -54,8 +57,10 @@ use self::{
     attach::Spent,
     door::{Busy, Crowd, TlsDoor, TlsError, TlsSettings},
     metrics::{Counted, Metrics},
+    pace::SlowVisitors,
     policy::{Base, PolicyStage, PolicySwitch},
     route::Names,
+    strict::BadRequests,
 };
 use crate::{
     bus::{Bus, MemoryBus, RedisBus},
@@ -258,6 +263,10 @@ pub(crate) struct Shared {
     /// What that dialect couldn't carry.
     pub(crate) losses: v1::Losses,
     pub(crate) metrics: Metrics,
+    /// What visitors sent that isn't HTTP.
+    pub(crate) bad_requests: BadRequests,
+    /// Visitors that were too slow.
+    pub(crate) slow_visitors: SlowVisitors,
     /// It has begun to serve.
     serving: AtomicBool,
     ids: Ids,
@@ -274,12 +283,15 @@ impl Shared {
     ) -> Self {
         let metrics = Metrics::new();
         let losses = v1::Losses::default();
+        let (bad_requests, slow_visitors) = (BadRequests::default(), SlowVisitors::default());
         metrics.register(|registry| {
             bus.register_metrics(registry);
             losses.register(registry);
             if let Some(tls) = &tls {
                 tls.register(registry);
             }
+            bad_requests.register(registry);
+            slow_visitors.register(registry);
         });
         let crowd = Crowd::new(config.limits.max_connections, config.limits.max_connections_per_address);
         metrics.register(|registry| crowd.register(registry));
@@ -311,6 +323,8 @@ impl Shared {
             spent: Spent::new(config.redis.clone()),
             losses,
             metrics,
+            bad_requests,
+            slow_visitors,
             serving: AtomicBool::new(false),
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,

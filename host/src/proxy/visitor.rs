@@ -4,9 +4,14 @@
 //! (`answer`) or sockets (`connection`).
 
 use std::{
+    borrow::Cow,
+    io,
     pin::Pin,
-    sync::Arc,
-    task::{Context as TaskContext, Poll, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context as TaskContext, Poll},
 };
 
 use bytes::Bytes;
@@ -22,9 +27,11 @@ use super::{
     linger::Unread,
     outgoing::{self, Outgoing},
     own,
+    pace::{Patience, Slow, SlowVisitors},
     page::Form,
     plain,
     route::{self, Own, Route, Target},
+    strict::Violation,
     upgrade::{self, BadOffer, Offer},
 };
 use crate::{
@@ -44,11 +51,13 @@ pub(super) async fn answer(
     let form = Form::of(request.headers());
     let head_only = request.method() == Method::HEAD;
     // From here on: whoever answers without having read the body has to say so.
-    let unread = connection.unread.clone();
-    let request = request.map(|inner| VisitorBody { inner, ended: false, unread });
-    let answered = dispatch(&connection, exchange, form, request).await;
-    let short = match answered {
-        Ok(response) => return secured(&connection, response),
+    let answered = Arc::new(AtomicBool::new(false));
+    let request = request.map(|inner| VisitorBody::new(inner, &connection, &answered));
+    let short = match dispatch(&connection, exchange, form, request).await {
+        Ok(response) => {
+            answered.store(true, Ordering::Relaxed);
+            return secured(&connection, response);
+        }
         Err(Failure::Forward(error)) => answer::failure(&error, exchange, form),
         Err(Failure::Answered(response)) => *response,
     };
@@ -86,6 +95,7 @@ async fn dispatch(
     let shared = &connection.shared;
     let (method, uri) = (request.method(), request.uri());
     let target = route::target(method, request.version(), uri, request.headers())
+        .inspect_err(|&reason| shared.bad_requests.count(reason.into()))
         .map_err(|reason| Failure::Answered(answer::bad_target(reason, exchange, form).into()))?;
     if !in_chunks_at_most(request.headers()) {
         let detail =
@@ -251,11 +261,33 @@ fn without_body(mut response: http::Response<Body>, head_only: bool) -> http::Re
     response
 }
 
-/// A visitor's request body, which tells the connection when it is dropped before its end.
+/// A visitor's request body, which tells the connection when it is dropped before its end. It is an error if it comes too
+/// slowly, until the answer begins: from then on it is the service that lets it take its time, as in a call that streams both
+/// ways.
 struct VisitorBody {
     inner: Incoming,
     ended: bool,
     unread: Unread,
+    answered: Arc<AtomicBool>,
+    patience: Patience,
+    slow: SlowVisitors,
+}
+
+impl VisitorBody {
+    fn new(inner: Incoming, connection: &Connection, answered: &Arc<AtomicBool>) -> Self {
+        Self {
+            inner,
+            ended: false,
+            unread: connection.unread.clone(),
+            answered: Arc::clone(answered),
+            patience: Patience::new(connection.shared.config.limits.pace),
+            slow: connection.shared.slow_visitors.clone(),
+        }
+    }
+
+    fn is_too_slow(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        !self.answered.load(Ordering::Relaxed) && self.patience.poll_end(cx).is_ready()
+    }
 }
 
 impl HttpBody for VisitorBody {
@@ -266,15 +298,22 @@ impl HttpBody for VisitorBody {
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            Some(Ok(mut frame)) => {
+        Poll::Ready(match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending if self.is_too_slow(cx) => {
+                self.slow.count(Slow::Body);
+                let detail = "the request's body comes too slowly";
+                Some(Err(ForwardError::new(ErrorKind::RequestTimedOut, detail)))
+            }
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.patience.moved(frame.data_ref().map_or(0, Bytes::len));
                 if let Some(trailers) = frame.trailers_mut() {
                     hygiene::trailers(trailers);
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => Some(Err(broken(error))),
-            None => {
+            Poll::Ready(Some(Err(error))) => Some(Err(broken(error))),
+            Poll::Ready(None) => {
                 self.ended = true;
                 None
             }
@@ -299,15 +338,14 @@ impl Drop for VisitorBody {
 }
 
 fn broken(error: hyper::Error) -> ForwardError {
-    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    let malformed = matches!(
-        source.map(std::io::Error::kind),
-        Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
-    );
-    let (kind, detail) = if malformed {
-        (ErrorKind::BadRequest, "the request's body isn't framed as HTTP demands")
-    } else {
-        (ErrorKind::Cancelled, "the visitor hung up before the request's end")
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+    let violation = source.and_then(|source| source.get_ref()?.downcast_ref::<Violation>());
+    let (kind, detail) = match (violation, source.map(io::Error::kind)) {
+        (Some(violation), _) => (ErrorKind::BadRequest, violation.to_string().into()),
+        (None, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)) => {
+            (ErrorKind::BadRequest, Cow::from("the request's body isn't framed as HTTP demands"))
+        }
+        _ => (ErrorKind::Cancelled, "the visitor hung up before the request's end".into()),
     };
     ForwardError::new(kind, detail).because(error)
 }

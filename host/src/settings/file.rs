@@ -19,7 +19,7 @@ use super::{
     plugins::PluginTable,
     policy::PolicyTable,
     secret::SecretSource,
-    units::{MaxBody, RateLimit, Size, Wait},
+    units::{LeastRate, MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target,
         Written,
@@ -171,6 +171,8 @@ pub struct LimitsTable {
     pub idle_timeout: Option<Written<Wait>>,
     pub max_connections: Option<NonZeroUsize>,
     pub max_connections_per_address: Option<NonZeroUsize>,
+    pub stall_timeout: Option<Written<Wait>>,
+    pub min_rate: Option<Written<LeastRate>>,
     pub rate: Option<Written<RateLimit>>,
     pub ping_after: Option<Written<Wait>>,
 }
