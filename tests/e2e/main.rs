@@ -8,6 +8,9 @@ mod http {
     mod bodies;
     mod errors;
     mod fields;
+    mod grpc;
+    mod h2;
+    mod h2_floods;
     mod interim;
     mod origins;
     mod requests;

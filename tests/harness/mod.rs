@@ -10,7 +10,9 @@
 pub(crate) mod certificate;
 pub(crate) mod cluster;
 pub(crate) mod door;
+pub(crate) mod grpc;
 pub(crate) mod guest;
+pub(crate) mod h2;
 pub(crate) mod http1;
 pub(crate) mod load;
 pub(crate) mod memory;

@@ -14,8 +14,10 @@ mod answer;
 mod attach;
 pub mod config;
 pub mod door;
+mod grpc;
 mod health;
 mod http1;
+mod http2;
 mod interim;
 mod limits;
 mod linger;
@@ -267,6 +269,8 @@ pub(crate) struct Shared {
     pub(crate) bad_requests: BadRequests,
     /// Visitors that were too slow.
     pub(crate) slow_visitors: SlowVisitors,
+    /// What went wrong with connections by HTTP/2.
+    pub(crate) http2: http2::Counts,
     /// It has begun to serve.
     serving: AtomicBool,
     ids: Ids,
@@ -284,7 +288,9 @@ impl Shared {
         let metrics = Metrics::new();
         let losses = v1::Losses::default();
         let (bad_requests, slow_visitors) = (BadRequests::default(), SlowVisitors::default());
+        let http2 = http2::Counts::default();
         metrics.register(|registry| {
+            http2.register(registry);
             bus.register_metrics(registry);
             losses.register(registry);
             if let Some(tls) = &tls {
@@ -325,6 +331,7 @@ impl Shared {
             metrics,
             bad_requests,
             slow_visitors,
+            http2,
             serving: AtomicBool::new(false),
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version, header, uri::PathAndQuery};
+use http::{HeaderMap, Method, StatusCode, Version, header, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tracing::Instrument;
@@ -23,7 +23,9 @@ use tracing::Instrument;
 use super::{
     OpenExchange, answer, attach,
     door::Listener,
+    grpc,
     http1::Connection,
+    interim::Interims,
     linger::Unread,
     outgoing::{self, Outgoing},
     own,
@@ -50,6 +52,7 @@ pub(super) async fn answer(
     let exchange = connection.shared.ids.next();
     let form = Form::of(request.headers());
     let head_only = request.method() == Method::HEAD;
+    let call = grpc::is_call(request.headers());
     // From here on: whoever answers without having read the body has to say so.
     let answered = Arc::new(AtomicBool::new(false));
     let request = request.map(|inner| VisitorBody::new(inner, &connection, &answered));
@@ -58,7 +61,14 @@ pub(super) async fn answer(
             answered.store(true, Ordering::Relaxed);
             return secured(&connection, response);
         }
-        Err(Failure::Forward(error)) => answer::failure(&error, exchange, form),
+        Err(Failure::Forward(error)) => {
+            let mut response = answer::failure(&error, exchange, form);
+            if call {
+                let status = response.status();
+                grpc::tell(response.headers_mut(), status, error.detail());
+            }
+            response
+        }
         Err(Failure::Answered(response)) => *response,
     };
     secured(&connection, without_body(short, head_only).map(Outgoing::from))
@@ -72,6 +82,34 @@ fn secured(connection: &Connection, mut response: http::Response<Outgoing>) -> h
         response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
     }
     response
+}
+
+/// Why a request is refused before it is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unfit {
+    /// It has more header fields than are taken.
+    TooManyFields,
+    /// It announces the length of its body more than once.
+    Lengths,
+}
+
+/// Answers a request that nobody looks at.
+pub(super) fn unfit<B>(
+    connection: &Connection,
+    request: &http::Request<B>,
+    reason: Unfit,
+) -> http::Response<Outgoing> {
+    let error = match reason {
+        Unfit::TooManyFields => {
+            ForwardError::new(ErrorKind::RequestHeadTooLarge, "the request has too many header fields")
+        }
+        Unfit::Lengths => {
+            ForwardError::new(ErrorKind::BadRequest, "the request announces the length of its body twice")
+        }
+    };
+    let form = Form::of(request.headers());
+    let response = answer::failure(&error, connection.shared.ids.next(), form);
+    without_body(response, request.method() == Method::HEAD).map(Outgoing::from)
 }
 
 /// Why there is no answer from beyond the proxy.
@@ -119,6 +157,9 @@ async fn dispatch(
             let destination = Destination { name, path, target };
             let answered = forward(connection, exchange, form, request, destination).await;
             match &answered {
+                Ok(response) if response.extensions().get::<upgrade::Granted>().is_some() => {
+                    outcome.answered(StatusCode::SWITCHING_PROTOCOLS);
+                }
                 Ok(response) => outcome.answered(response.status()),
                 Err(Failure::Answered(response)) => outcome.answered(response.status()),
                 Err(Failure::Forward(error)) => outcome.failed(error.kind().code()),
@@ -175,7 +216,8 @@ async fn forward(
     let method = request.method().clone();
     // HTTP/1.0 knows no interim responses (RFC 9110 section 15.2), and an upgrade has one answer.
     let interim = request.version() == Version::HTTP_11 && offer.is_none();
-    let (interim, gate) = interim.then(|| connection.interims.begin()).unzip();
+    let interims = connection.interims.as_ref().filter(|_| interim);
+    let (interim, gate) = interims.map(Interims::begin).unzip();
     let mut request = build(connection, exchange, request, destination, offer.is_some());
     request.context.interim = interim;
     let span = tracing::debug_span!("exchange", tunnel = %request.context.tunnel, %exchange);

@@ -25,7 +25,7 @@ use super::{
         Written,
     },
 };
-use crate::client::HostHeader;
+use crate::client::{HostHeader, OriginProtocol};
 
 /// `tunnel.toml`: the client's settings.
 #[derive(Debug, Default, Deserialize)]
@@ -45,6 +45,8 @@ pub struct TunnelFile {
     pub host_header: Option<Written<HostHeader>>,
     /// As `--insecure-origin`.
     pub insecure_origin: Option<bool>,
+    /// As `--origin-protocol`.
+    pub origin_protocol: Option<Written<OriginProtocol>>,
     /// As `--connections`.
     pub connections: Option<Written<Connections>>,
     /// As `--log-format`.
@@ -83,6 +85,8 @@ pub struct TargetTable {
     pub host_header: Option<Written<HostHeader>>,
     /// By default the file's.
     pub insecure_origin: Option<bool>,
+    /// By default the file's.
+    pub origin_protocol: Option<Written<OriginProtocol>>,
     /// By default the file's.
     pub connections: Option<Written<Connections>>,
     /// Names of the plugins that this service's exchanges pass, in this order; by default all of the file.
