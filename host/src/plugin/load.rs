@@ -20,6 +20,7 @@ use super::{
     engine::{Clock, Host},
     error::{HookError, LoadError},
     guest::{self, Exports, Guest},
+    measured::Measured,
     meter::Meter,
     pool::Pool,
     state::State,
@@ -40,6 +41,19 @@ pub struct Hooks {
     pub tick: bool,
 }
 
+/// What a plugin is doing at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Instances that a call holds.
+    pub busy: usize,
+    /// Instances that wait for a call.
+    pub idle: usize,
+    /// Calls that wait for an instance.
+    pub waiting: usize,
+    /// It failed too often in a row, and isn't asked for a while.
+    pub paused: bool,
+}
+
 /// A component that was compiled, linked with what it is granted, and has passed its `init` once.
 pub struct Plugin {
     name: Arc<str>,
@@ -52,6 +66,7 @@ pub struct Plugin {
     instances: InstancePre<State>,
     clock: Arc<Clock>,
     loan: Arc<Loan>,
+    pub(super) measured: Measured,
     pool: Pool,
     breaker: Breaker,
     /// Calls its tick hook.
@@ -85,6 +100,7 @@ impl Host {
             instances,
             clock: Arc::clone(self.clock()),
             loan: Loan::new(&config, self.stock())?,
+            measured: self.measured().clone(),
             pool: Pool::new(limits.instances, limits.queue),
             breaker: Breaker::new(limits.failures, limits.pause),
             ticking: OnceLock::new(),
@@ -99,7 +115,9 @@ impl Host {
             })
         })?;
         plugin.pool.keep(guest);
-        Ok(Arc::new(plugin))
+        let plugin = Arc::new(plugin);
+        self.measured().loaded(&plugin);
+        Ok(plugin)
     }
 
     pub(super) async fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
@@ -177,6 +195,16 @@ impl Plugin {
     /// Its name in policies, logs and metrics.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn name_shared(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// What it is doing now.
+    pub fn standing(&self) -> Standing {
+        let (busy, idle, waiting) = self.pool.standing();
+        Standing { busy, idle, waiting, paused: self.breaker.is_open() }
     }
 
     /// The hooks that it exports.

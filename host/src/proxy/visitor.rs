@@ -193,6 +193,7 @@ fn build(
             visitor: Some(visitor.address),
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -74,6 +74,7 @@ fn request(tunnel: TunnelName, path: &str, body: &'static str) -> Request {
             visitor: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }
