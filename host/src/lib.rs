@@ -14,10 +14,12 @@
 pub mod wire;
 
 pub mod exchange;
+pub mod operator;
 pub mod redis;
 
 pub mod plugin;
 pub mod session;
+pub mod trace;
 
 pub mod bus;
 

@@ -55,7 +55,11 @@ struct Family<'a> {
 fn write(series: &[Series], mut encoder: DescriptorEncoder) -> fmt::Result {
     let (families, left_out) = families(series);
     for (name, family) in &families {
-        let help = if name.starts_with("tunnel_") { "Counted by the host for its plugins" } else { "A plugin's own" };
+        let help = if name.starts_with("tunnel_") {
+            "Counted by the host for its plugins"
+        } else {
+            "A plugin's own"
+        };
         let mut metric = encoder.encode_descriptor(name, help, None, family.kind)?;
         for series in &family.series {
             let mut labels = vec![("plugin", &*series.plugin)];

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use sha2::{Digest, Sha256};
 use tokio::sync::SemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{
@@ -62,6 +63,8 @@ pub struct Plugin {
     pub(super) on_failure: OnFailure,
     pub(super) isolation: Isolation,
     config: Config,
+    /// SHA-256 of the file.
+    digest: [u8; 32],
     exports: Exports,
     instances: InstancePre<State>,
     clock: Arc<Clock>,
@@ -96,6 +99,7 @@ impl Host {
             hooks,
             on_failure: config.on_failure,
             isolation: config.isolation,
+            digest: Sha256::digest(wasm).into(),
             exports,
             instances,
             clock: Arc::clone(self.clock()),
@@ -199,6 +203,11 @@ impl Plugin {
 
     pub(super) fn name_shared(&self) -> Arc<str> {
         Arc::clone(&self.name)
+    }
+
+    /// SHA-256 of the file that it was made of.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
     }
 
     /// What it is doing now.

@@ -12,13 +12,7 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{
-        MetricType,
-        counter::Counter,
-        family::Family,
-        gauge::ConstGauge,
-        histogram::Histogram,
-    },
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
@@ -150,7 +144,13 @@ impl Measured {
     }
 
     /// A call ended.
-    pub(super) fn called(&self, plugin: &Arc<str>, hook: &'static str, verdict: &'static str, time: Duration) {
+    pub(super) fn called(
+        &self,
+        plugin: &Arc<str>,
+        hook: &'static str,
+        verdict: &'static str,
+        time: Duration,
+    ) {
         let call = Call { plugin: Arc::clone(plugin), hook, verdict };
         self.calls.get_or_create(&call).inc();
         let hook = Hook { plugin: Arc::clone(plugin), hook };

@@ -57,11 +57,7 @@ macro_rules! call {
 }
 
 impl Visit {
-    pub(super) fn new(
-        plugin: &Arc<Plugin>,
-        exchange: ExchangeId,
-        witness: Option<Arc<dyn Witness>>,
-    ) -> Self {
+    pub(super) fn new(plugin: &Arc<Plugin>, exchange: ExchangeId, witness: Option<Arc<dyn Witness>>) -> Self {
         Self {
             plugin: Arc::clone(plugin),
             exchange,

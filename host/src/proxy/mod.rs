@@ -9,6 +9,7 @@
 //! 4. what is left is cancelled (`kill`), sessions with it;
 //! 5. the node leaves the bus.
 
+pub mod access;
 mod admin;
 mod answer;
 mod attach;
@@ -19,10 +20,12 @@ mod interim;
 mod limits;
 mod linger;
 mod metrics;
+pub mod observe;
 mod outgoing;
 mod own;
 mod page;
 pub mod policy;
+mod roster;
 mod route;
 mod unreadable;
 mod upgrade;
@@ -37,26 +40,29 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    admin::Admin,
     attach::Spent,
     metrics::{Counted, Metrics},
+    observe::Observed,
     policy::{Base, PolicyStage, PolicySwitch},
+    roster::Roster,
     route::Names,
 };
 use crate::{
     bus::{Bus, MemoryBus, RedisBus},
-    exchange::ExchangeId,
+    exchange::{ExchangeId, Forward},
+    operator::Listener,
     session::v1,
+    trace::{Hop, Onward},
     wire::{NodeId, TunnelName},
 };
 
@@ -81,7 +87,7 @@ pub async fn bind(config: Config) -> Result<Proxy, BindError> {
     let (base, node) = (random()?, NodeId(random()?));
     let bus = bus_of(&config, node).await;
     let shared = Arc::new(Shared::new(config, address, node, base, bus));
-    let admin = admin.map(|(listener, address)| Admin::start(listener, address, Arc::clone(&shared)));
+    let admin = admin.map(|(listener, address)| admin::start(listener, address, &shared));
     Ok(Proxy { listener, address, admin, shared })
 }
 
@@ -95,6 +101,13 @@ async fn bus_of(config: &Config, node: NodeId) -> Arc<dyn Bus> {
         RedisBus::start(redis.clone(), node, limits.max_sessions_per_name, limits.max_websocket_message);
     bus.connected().await;
     Arc::new(bus)
+}
+
+/// Where policies lead: the bus, with a span around each exchange if anything is traced.
+fn to_sessions(config: &Config, bus: &Arc<dyn Bus>) -> Arc<dyn Forward> {
+    let Some(traces) = &config.observe.traces else { return bus.clone() };
+    let hop = Hop { name: "tunnel", server: None };
+    Arc::new(Onward::new(traces.tracer.clone(), hop, bus.clone()))
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
@@ -120,7 +133,7 @@ pub struct BindError {
 pub struct Proxy {
     listener: TcpListener,
     address: SocketAddr,
-    admin: Option<Admin>,
+    admin: Option<Listener>,
     shared: Arc<Shared>,
 }
 
@@ -156,7 +169,10 @@ impl Proxy {
         let public_url = shared.names.public_url();
         report(Event::Listening { address, public_url, admin: admin.as_ref().map(|admin| admin.address) });
 
-        connection::accept(listener, &shared, &stop).await;
+        tokio::select! {
+            () = connection::accept(listener, &shared, &shared.leave) => {}
+            () = async { stop.cancelled().await; shared.leave.cancel(); std::future::pending().await } => {}
+        }
         shared.bus.drain();
         shared.drain.cancel();
         report(Event::Draining { exchanges: shared.metrics.exchanges() });
@@ -201,6 +217,8 @@ pub(crate) struct Shared {
     pub(crate) visitors: TaskTracker,
     /// Sessions of clients. They end when `kill` is cancelled, or before.
     pub(crate) sessions: TaskTracker,
+    /// Cancelled when somebody wants the node to drain and end.
+    pub(crate) leave: CancellationToken,
     /// Cancelled when the node begins to drain: clients have to move.
     pub(crate) drain: CancellationToken,
     /// Cancelled when what is left has to end at once.
@@ -212,6 +230,9 @@ pub(crate) struct Shared {
     /// What that dialect couldn't carry.
     pub(crate) losses: v1::Losses,
     pub(crate) metrics: Metrics,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) since: SystemTime,
+    plugins_counted: Once,
     /// It has begun to serve.
     serving: AtomicBool,
     ids: Ids,
@@ -219,12 +240,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn new(mut config: Config, address: SocketAddr, node: NodeId, first_id: u64, bus: Arc<dyn Bus>) -> Self {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(node, config.observe.metrics_per_tunnel);
         let losses = v1::Losses::default();
         metrics.register(|registry| {
             bus.register_metrics(registry);
             losses.register(registry);
         });
+        if let Some(process) = config.observe.process {
+            metrics.register_foreign(process);
+        }
         config.report = metrics.watch(config.report);
         let limits = &config.limits;
         let base = Base {
@@ -233,7 +257,7 @@ impl Shared {
             rate: limits.rate,
             redis: config.redis.clone(),
             answer_timeout: config.answer_timeout,
-            next: bus.clone(),
+            next: to_sessions(&config, &bus),
         };
         let pipeline = PolicyStage::new(base, &config.policies);
         let names = Names::new(&config, address);
@@ -248,6 +272,10 @@ impl Shared {
             drain: CancellationToken::new(),
             kill: CancellationToken::new(),
             unregistered: Arc::new(Semaphore::new(limits.max_unregistered)),
+            leave: CancellationToken::new(),
+            roster: Arc::new(Roster::new(metrics.clients.clone())),
+            since: SystemTime::now(),
+            plugins_counted: Once::new(),
             spent: Spent::new(config.redis.clone()),
             losses,
             metrics,
@@ -255,6 +283,14 @@ impl Shared {
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,
         }
+    }
+
+    /// All numbers as they stand. Those of plugins are there from the first of them on, which a changed settings file may bring.
+    pub(crate) fn numbers(&self) -> String {
+        if let Some(host) = self.config.observe.plugins.get() {
+            self.plugins_counted.call_once(|| self.metrics.register_plugins(host));
+        }
+        self.metrics.text()
     }
 
     /// Waits until the node ends at once, and then for as long as visitors' WebSockets may take to be told: their
@@ -273,12 +309,13 @@ impl Shared {
 /// An exchange that is under way until this is dropped.
 pub(crate) struct OpenExchange {
     shared: Arc<Shared>,
+    observed: Arc<Observed>,
     _counted: Counted,
 }
 
 impl OpenExchange {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self { _counted: shared.metrics.exchange(), shared }
+    fn new(shared: Arc<Shared>, observed: Arc<Observed>) -> Self {
+        Self { _counted: shared.metrics.exchange(), shared, observed }
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     OpenExchange, answer, attach,
     connection::Connection,
     linger::Unread,
+    observe::Observed,
     outgoing::{self, Outgoing},
     own,
     page::Form,
@@ -43,14 +44,22 @@ pub(super) async fn answer(
     let head_only = request.method() == Method::HEAD;
     // From here on: whoever answers without having read the body has to say so.
     let unread = connection.unread.clone();
-    let request = request.map(|inner| VisitorBody { inner, ended: false, unread });
-    let answered = dispatch(&connection, exchange, form, request).await;
-    let short = match answered {
-        Ok(response) => return response,
-        Err(Failure::Forward(error)) => answer::failure(&error, exchange, form),
-        Err(Failure::Answered(response)) => *response,
+    let observed = Observed::begin(&connection.shared, connection.peer, Scheme::Http, exchange, &request);
+    let request =
+        request.map(|inner| VisitorBody { inner, ended: false, unread, observed: observed.clone() });
+    let answered = dispatch(&connection, exchange, form, request, &observed).await;
+    let response = match answered {
+        Ok(response) => response,
+        Err(Failure::Forward(error)) => {
+            observed.failed(&error);
+            without_body(answer::failure(&error, exchange, form), head_only).map(Outgoing::from)
+        }
+        Err(Failure::Answered(response)) => without_body(*response, head_only).map(Outgoing::from),
     };
-    without_body(short, head_only).map(Outgoing::from)
+    observed.answering(response.status());
+    let length =
+        response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    response.map(|body| body.observed(observed, length))
 }
 
 /// Why there is no answer from beyond the proxy.
@@ -70,6 +79,7 @@ async fn dispatch(
     exchange: ExchangeId,
     form: Form,
     request: http::Request<VisitorBody>,
+    observed: &Arc<Observed>,
 ) -> Result<http::Response<Outgoing>, Failure> {
     let shared = &connection.shared;
     let (method, uri) = (request.method(), request.uri());
@@ -85,7 +95,7 @@ async fn dispatch(
         Route::Tunnel { name, target: path } => {
             let outcome = shared.metrics.outcome();
             let destination = Destination { name, path, target };
-            let answered = forward(connection, exchange, form, request, destination).await;
+            let answered = forward(connection, exchange, form, request, destination, observed).await;
             match &answered {
                 Ok(response) => outcome.answered(response.status()),
                 Err(Failure::Answered(response)) => outcome.answered(response.status()),
@@ -128,8 +138,9 @@ async fn forward(
     form: Form,
     mut request: http::Request<VisitorBody>,
     destination: Destination,
+    observed: &Arc<Observed>,
 ) -> Result<http::Response<Outgoing>, Failure> {
-    let open = OpenExchange::new(connection.shared.clone());
+    let open = OpenExchange::new(connection.shared.clone(), observed.clone());
     let offer = match upgrade::offer(&mut request) {
         None => None,
         Some(Ok(offer)) => Some(offer),
@@ -141,6 +152,7 @@ async fn forward(
     let (interim, gate) = interim.then(|| connection.interims.begin()).unzip();
     let mut request = build(connection, exchange, request, destination, offer.is_some());
     request.context.interim = interim;
+    observed.forwarding(connection.peer, &mut request);
     let span = tracing::debug_span!("exchange", tunnel = %request.context.tunnel, %exchange);
     let answer = connection.shared.pipeline.forward(request).instrument(span).await;
     drop(gate);
@@ -230,6 +242,7 @@ struct VisitorBody {
     inner: Incoming,
     ended: bool,
     unread: Unread,
+    observed: Arc<Observed>,
 }
 
 impl HttpBody for VisitorBody {
@@ -245,6 +258,7 @@ impl HttpBody for VisitorBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     hygiene::trailers(trailers);
                 }
+                self.observed.received(frame.data_ref().map_or(0, Bytes::len));
                 Some(Ok(frame))
             }
             Some(Err(error)) => Some(Err(broken(error))),

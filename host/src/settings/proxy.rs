@@ -163,6 +163,7 @@ fn combine(
         answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
         grace_period: grace_period.map_or(GRACE_PERIOD, |time| time.0),
         limits,
+        observe: Default::default(),
         report: Arc::new(|_| {}),
     };
     (config, Output::new(&args.output, file.log_format))
