@@ -6,6 +6,7 @@ mod connect;
 mod dial;
 mod kept;
 pub mod key;
+mod metrics;
 mod origin;
 mod origin_body;
 mod origin_websocket;
@@ -15,6 +16,7 @@ pub mod summary;
 
 pub use config::{Config, HostHeader, OriginConfig};
 pub use connect::OriginError;
+pub use metrics::Metrics;
 pub use origin::Origin;
 pub use run::{Refused, run};
 pub use summary::Summarised;

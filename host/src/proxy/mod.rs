@@ -14,8 +14,9 @@ mod admin;
 mod answer;
 mod attach;
 pub mod config;
-mod connection;
+mod door;
 mod health;
+mod http1;
 mod interim;
 mod limits;
 mod linger;
@@ -170,7 +171,7 @@ impl Proxy {
         report(Event::Listening { address, public_url, admin: admin.as_ref().map(|admin| admin.address) });
 
         tokio::select! {
-            () = connection::accept(listener, &shared, &shared.leave) => {}
+            () = door::accept(listener, &shared, &shared.leave) => {}
             () = async { stop.cancelled().await; shared.leave.cancel(); std::future::pending().await } => {}
         }
         shared.bus.drain();
@@ -246,8 +247,8 @@ impl Shared {
             bus.register_metrics(registry);
             losses.register(registry);
         });
-        if let Some(process) = config.observe.process {
-            metrics.register_foreign(process);
+        if let Some(measured) = &config.observe.measured {
+            metrics.register_foreign(|registry| measured(registry));
         }
         config.report = metrics.watch(config.report);
         let limits = &config.limits;

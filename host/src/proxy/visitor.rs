@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::{
     OpenExchange, answer, attach,
-    connection::Connection,
+    http1::Connection,
     linger::Unread,
     observe::Observed,
     outgoing::{self, Outgoing},
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     exchange::{
         Answer, Body, Context, ErrorKind, ExchangeId, Forward, ForwardError, Request, RequestHead,
-        RequestKind, Scheme, hygiene,
+        RequestKind, hygiene,
     },
     wire::TunnelName,
 };
@@ -44,7 +44,7 @@ pub(super) async fn answer(
     let head_only = request.method() == Method::HEAD;
     // From here on: whoever answers without having read the body has to say so.
     let unread = connection.unread.clone();
-    let observed = Observed::begin(&connection.shared, connection.peer, Scheme::Http, exchange, &request);
+    let observed = Observed::begin(&connection.shared, &connection.arrived, exchange, &request);
     let request =
         request.map(|inner| VisitorBody { inner, ended: false, unread, observed: observed.clone() });
     let answered = dispatch(&connection, exchange, form, request, &observed).await;
@@ -103,7 +103,9 @@ async fn dispatch(
             }
             answered
         }
-        Route::Own(Own::Subscribe) => Ok(attach::subscribe(shared, request, connection.peer, exchange).await),
+        Route::Own(Own::Subscribe) => {
+            Ok(attach::subscribe(shared, request, connection.arrived.peer, exchange).await)
+        }
         Route::Own(Own::Greeting) => own(own::greeting(shared, method, exchange, form)),
         Route::Own(Own::Health) => own(own::health(shared)),
         Route::Own(Own::Ready) => own(own::ready(shared)),
@@ -152,7 +154,7 @@ async fn forward(
     let (interim, gate) = interim.then(|| connection.interims.begin()).unzip();
     let mut request = build(connection, exchange, request, destination, offer.is_some());
     request.context.interim = interim;
-    observed.forwarding(connection.peer, &mut request);
+    observed.forwarding(connection.arrived.peer, &mut request);
     let span = tracing::debug_span!("exchange", tunnel = %request.context.tunnel, %exchange);
     let answer = connection.shared.pipeline.forward(request).instrument(span).await;
     drop(gate);
@@ -181,8 +183,8 @@ fn build(
     let (mut parts, body) = request.into_parts();
     let kind = if websocket { RequestKind::WebSocket } else { RequestKind::Http };
     let arrival = hygiene::Arrival {
-        peer: connection.peer,
-        scheme: Scheme::Http,
+        peer: connection.arrived.peer,
+        scheme: connection.arrived.scheme(),
         authority: &target.authority,
         trusted: &connection.shared.config.trusted_proxies,
     };

@@ -15,6 +15,8 @@ struct Object<'a> {
     host: Option<&'a str>,
     path: &'a str,
     protocol: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'a str>,
     /// `null` if the visitor left before there was one.
     status: Option<u16>,
     outcome: &'a str,
@@ -53,6 +55,7 @@ pub(super) fn line(line: &Line<'_>) -> String {
         host: head.host.as_deref(),
         path: &head.path,
         protocol: head.protocol,
+        tls: head.tls.as_deref(),
         status: line.status.map(|status| status.as_u16()),
         outcome: line.outcome,
         bytes_in: line.bytes_in,

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use super::metrics::protocol;
 use crate::{
     exchange::ExchangeId,
-    wire::{NodeId, TunnelName},
+    wire::{NodeId, Tls, TunnelName},
 };
 
 /// How a line is written.
@@ -63,6 +63,8 @@ pub(super) struct Head {
     /// With its query, as far as that may be seen.
     path: String,
     protocol: &'static str,
+    /// The version of TLS, if there is any.
+    tls: Option<String>,
     referer: Option<String>,
     agent: Option<String>,
     headers: Vec<(HeaderName, String)>,
@@ -88,7 +90,7 @@ pub(super) struct Line<'a> {
 
 impl AccessLog {
     /// Takes down what a line will need.
-    pub(super) fn head_of<B>(&self, request: &http::Request<B>) -> Head {
+    pub(super) fn head_of<B>(&self, request: &http::Request<B>, tls: Option<&Tls>) -> Head {
         let (headers, uri) = (request.headers(), request.uri());
         let host = uri.authority().map(|authority| authority.as_str().to_owned());
         let listed = self.headers.iter().filter(|name| !is_secret(name));
@@ -97,6 +99,7 @@ impl AccessLog {
             host: host.or_else(|| text(headers, &header::HOST)).map(cut),
             path: cut(self.redacted.target(uri.path_and_query().map_or("*", |target| target.as_str()))),
             protocol: protocol(request.version()),
+            tls: tls.map(|tls| tls.version.clone()),
             referer: text(headers, &header::REFERER).map(|referer| cut(redact::referer(&referer))),
             agent: text(headers, &header::USER_AGENT).map(cut),
             headers: listed.filter_map(|name| Some((name.clone(), cut(text(headers, name)?)))).collect(),

@@ -88,7 +88,7 @@ impl Redacted {
     }
 
     /// A path with its query; of the query all names, and such values as may be seen.
-    pub(super) fn target(&self, target: &str) -> String {
+    pub fn target(&self, target: &str) -> String {
         let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
         let mut shown = String::with_capacity(target.len());
         shown.push_str(path);

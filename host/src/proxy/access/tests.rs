@@ -21,7 +21,7 @@ fn written(format: Format, listed: &[&'static str], target: &str, headers: &[(&s
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let head = log.head_of(&request.body(()).unwrap());
+    let head = log.head_of(&request.body(()).unwrap(), None);
     log.write(&Line {
         time: "2026-11-30T07:08:09.123456Z".parse().unwrap(),
         visitor: "192.0.2.7:1234".parse().unwrap(),
@@ -123,7 +123,7 @@ fn nobody_writes_lines_but_us() {
         assert!(!line.chars().any(deceives), "{line:?}");
     }
     // Header values can't carry all of these; fields are made of whatever text there is.
-    let mut head = log(Format::Json, &[]).0.head_of(&http::Request::new(()));
+    let mut head = log(Format::Json, &[]).0.head_of(&http::Request::new(()), None);
     head.agent = Some(String::from_utf8(hostile.to_vec()).unwrap());
     head.path = "/\r\n192.0.2.1 - - [x] \"GET / HTTP/1.1\" 200".to_owned();
     for format in [Format::Json, Format::Combined] {
@@ -163,7 +163,7 @@ fn nobody_writes_lines_but_us() {
 fn a_long_field_is_cut() {
     let path = format!("/{}", "é".repeat(LONGEST));
     let long = "x".repeat(3 * LONGEST);
-    let mut head = log(Format::Json, &[]).0.head_of(&http::Request::new(()));
+    let mut head = log(Format::Json, &[]).0.head_of(&http::Request::new(()), None);
     head.path = cut(path);
     assert!(head.path.len() <= LONGEST + 3 && head.path.ends_with('…'));
     let line = written(Format::Json, &[], "/", &[("user-agent", long.as_bytes())]);

@@ -20,8 +20,8 @@ pub struct Observe {
     pub traces: Option<Traces>,
     /// Tunnels that have series of their own in the metrics.
     pub metrics_per_tunnel: usize,
-    /// Adds what the process shows of itself, under names without a prefix.
-    pub process: Option<fn(&mut Registry)>,
+    /// Adds what others measure, under the names that they have.
+    pub measured: Option<Arc<dyn Fn(&mut Registry) + Send + Sync>>,
     /// What the admin listener's callers have to show.
     pub admin_token: Option<Token>,
     /// Doors of the admin listener that stand open without it.
@@ -57,7 +57,7 @@ impl Default for Observe {
             access_log: None,
             traces: None,
             metrics_per_tunnel: 0,
-            process: None,
+            measured: None,
             admin_token: None,
             admin_open: Open::ALL,
             plugins: Arc::default(),

@@ -22,10 +22,11 @@ use jiff::Timestamp;
 use super::{
     Shared,
     access::{Head, Line},
+    door::Arrived,
     metrics::Counted,
 };
 use crate::{
-    exchange::{Asked, ErrorKind, ExchangeId, ForwardError, Request, Scheme, Witness, websocket::Way},
+    exchange::{Asked, ErrorKind, ExchangeId, ForwardError, Request, Witness, websocket::Way},
     trace::{self, Span},
     wire::TunnelName,
 };
@@ -62,12 +63,11 @@ impl Observed {
     /// A request has come.
     pub(super) fn begin<B>(
         shared: &Arc<Shared>,
-        peer: SocketAddr,
-        scheme: Scheme,
+        arrived: &Arrived,
         exchange: ExchangeId,
         request: &http::Request<B>,
     ) -> Arc<Self> {
-        shared.metrics.visitors.came(request.version(), scheme);
+        shared.metrics.visitors.came(request.version(), arrived.scheme());
         let log = &shared.config.observe.access_log;
         Arc::new(Self {
             shared: Arc::clone(shared),
@@ -77,8 +77,8 @@ impl Observed {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             told: Mutex::new(Told {
-                head: log.as_ref().map(|log| Box::new(log.head_of(request))),
-                visitor: peer,
+                head: log.as_ref().map(|log| Box::new(log.head_of(request, arrived.tls.as_deref()))),
+                visitor: arrived.peer,
                 tunnel: None,
                 status: None,
                 error: None,

@@ -1,28 +1,21 @@
-//! Connections: taking them, speaking HTTP/1.1 over each, and letting them go.
+//! HTTP/1.1 over a visitor's connection: one request after another, and letting the connection go.
 //!
-//! Owns the sockets. Must not know what a request means.
+//! Must not know what a request means.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode, header::CONNECTION};
 use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::io::AsyncWriteExt;
 
 use super::{
     Limits, Shared,
+    door::{Arrived, Stream},
     interim::{InterimIo, Interims},
     linger::{Lingering, Unread},
     unreadable, upgrade, visitor,
 };
-
-/// Pause after a failed accept: out of file descriptors, it fails until some connection ends.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a draining node keeps connections that are unused: a balancer's next request may be on its way on each of them, and
 /// if it is met by a close, nobody knows whether it was acted on. Those that are used are told to be the last by the answer.
@@ -37,62 +30,15 @@ const MIN_BUFFER: usize = 8192;
 /// One visitor's connection, as its exchanges see it.
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
-    pub(super) peer: SocketAddr,
+    pub(super) arrived: Arrived,
     pub(super) interims: Interims,
     pub(super) unread: Unread,
 }
 
-/// Takes connections until `stop` is cancelled.
-pub(super) async fn accept(listener: TcpListener, shared: &Arc<Shared>, stop: &CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => return take_waiting(listener, shared),
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((socket, peer)) => {
-                shared.visitors.spawn(serve(shared.clone(), socket, peer));
-            }
-            Err(error) if is_theirs(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "can't take a connection");
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-                }
-            }
-        }
-    }
-}
-
-/// Takes connections that the kernel has taken already. It would reset them, with the requests that were sent on them.
-fn take_waiting(listener: TcpListener, shared: &Arc<Shared>) {
-    // Where this fails there is nobody to wait for.
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((socket, peer)) = listener.accept() {
-        if socket.set_nonblocking(true).is_ok()
-            && let Ok(socket) = TcpStream::from_std(socket)
-        {
-            shared.visitors.spawn(serve(shared.clone(), socket, peer));
-        }
-    }
-}
-
-/// Whether an accept failed because of the visitor, who left between the handshake and now.
-pub(super) fn is_theirs(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
-    let _counted = shared.metrics.connection();
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    if let Err(error) = prepare(&socket) {
-        tracing::debug!(%peer, %error, "a connection was gone before it began");
-        return;
-    }
-    let (io, unread) = Lingering::new(socket);
+/// One connection, from its first request to its last answer.
+pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived) {
+    let peer = arrived.peer;
+    let (io, unread) = Lingering::new(stream);
     let replace = {
         let (shared, unread) = (shared.clone(), unread.clone());
         move |hypers: &[u8]| {
@@ -108,7 +54,7 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
     let node = shared.clone();
     // Sessions die first, so that visitors who still wait hear what became of their request.
     let mut killed = std::pin::pin!(async move { node.killed_and_told().await });
-    let connection = Arc::new(Connection { shared, peer, interims, unread });
+    let connection = Arc::new(Connection { shared, arrived, interims, unread });
     let service = service_fn(move |request| {
         let connection = connection.clone();
         let turn = connection.interims.turn();
@@ -182,15 +128,6 @@ async fn say_late(mut io: InterimIo<Lingering>) {
     };
     // Where it fails the visitor is gone already.
     let _ = tokio::time::timeout(2 * super::LAST_WORDS, saying).await;
-}
-
-fn prepare(socket: &TcpStream) -> io::Result<()> {
-    // Answers are small and must not wait for the last one's acknowledgement (44 ms).
-    socket.set_nodelay(true)?;
-    // Finds visitors whose machine or network is gone while a response has nothing to send.
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
 fn builder(limits: &Limits) -> http1::Builder {
