@@ -1,5 +1,6 @@
 //! The private role: keeps sessions to a proxy open and answers exchanges from the origin.
 
+mod authority;
 mod backoff;
 pub mod config;
 mod connect;
@@ -14,6 +15,7 @@ mod run;
 mod spread;
 pub mod summary;
 
+pub use authority::ProxyCa;
 pub use config::{Config, HostHeader, OriginConfig};
 pub use connect::OriginError;
 pub use metrics::Metrics;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::{
     bus::Bus,
     cli::LogFormat,
+    door::TlsTable,
     observe::{self, AccessLogTable, DoorList, TracesTable},
     plugins::PluginTable,
     policy::PolicyTable,
@@ -33,6 +34,8 @@ use crate::client::HostHeader;
 pub struct TunnelFile {
     /// As `--proxy`.
     pub proxy: Option<Written<ProxyUrl>>,
+    /// As `--proxy-ca`; a relative path starts at the file's folder.
+    pub proxy_ca: Option<PathBuf>,
     /// As `--key`; a relative path starts at the file's folder.
     pub key: Option<PathBuf>,
     /// As TARGET.
@@ -109,6 +112,12 @@ impl std::str::FromStr for Connections {
 pub struct ProxyFile {
     /// As `--listen`.
     pub listen: Option<Written<Listen>>,
+    /// As `--http`.
+    pub http: Option<Written<Listen>>,
+    /// As `--proxy-protocol`.
+    pub proxy_protocol: Option<Vec<Written<Network>>>,
+    /// TLS at the listener.
+    pub tls: Option<TlsTable>,
     /// As `--domain`.
     pub domain: Option<Written<Domain>>,
     /// As `--public-url`.
@@ -187,6 +196,9 @@ pub struct LimitsTable {
     pub max_unregistered: Option<NonZeroUsize>,
     pub registration_timeout: Option<Written<Wait>>,
     pub header_timeout: Option<Written<Wait>>,
+    pub idle_timeout: Option<Written<Wait>>,
+    pub max_connections: Option<NonZeroUsize>,
+    pub max_connections_per_address: Option<NonZeroUsize>,
     pub rate: Option<Written<RateLimit>>,
     pub ping_after: Option<Written<Wait>>,
 }
