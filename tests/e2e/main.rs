@@ -68,6 +68,13 @@ mod nodes {
     mod spread;
 }
 
+mod operators {
+    mod access_log;
+    mod api;
+    mod metrics;
+    mod traces;
+}
+
 mod plugins {
     mod applications;
     mod author;

@@ -23,7 +23,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 pub(super) use self::{
-    accept::{ACCEPT_PAUSE, accept, is_theirs},
+    accept::accept,
     crowd::{Busy, Crowd, Ear, Place},
     stream::Stream,
     tls::TlsDoor,
