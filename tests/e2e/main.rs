@@ -14,6 +14,7 @@ mod http {
     mod interim;
     mod origins;
     mod requests;
+    mod smuggling;
 }
 
 mod websocket {
@@ -46,6 +47,7 @@ mod limits {
     mod bodies;
     mod peers;
     mod registration;
+    mod slow;
     mod visitors;
 }
 
@@ -64,6 +66,13 @@ mod tls {
 mod nodes {
     mod admin;
     mod spread;
+}
+
+mod operators {
+    mod access_log;
+    mod api;
+    mod metrics;
+    mod traces;
 }
 
 mod plugins {

@@ -17,7 +17,7 @@ use http::{
 use http_body::Body as _;
 use hyper::{body::Incoming, ext::on_informational};
 use hyper_util::{
-    client::legacy::{self, Client},
+    client::legacy::{self, Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
 };
 
@@ -127,9 +127,10 @@ impl Origin {
     /// was never begun, the library sees to that itself, whatever the method.
     pub(super) async fn send(
         &self,
-        request: http::Request<RequestBody>,
+        mut request: http::Request<RequestBody>,
         upload: &Arc<Upload>,
     ) -> Result<http::Response<Incoming>, ForwardError> {
+        let connection = capture_connection(&mut request);
         let again = repeatable(&request);
         let mut sent = self.client.request(request).await;
         if let (Err(error), Some(again)) = (&sent, again)
@@ -139,10 +140,17 @@ impl Origin {
             let body = RequestBody::new(Body::empty(), Arc::clone(upload));
             sent = self.fresh.request(again.map(|()| body)).await;
         }
-        sent.map_err(|error| {
+        let response = sent.map_err(|error| {
             // The visitor going away shows as a broken request; the reason is the visitor's.
             upload.take_failure().unwrap_or_else(|| self.failed(error))
-        })
+        })?;
+        if !response.body().is_end_stream() && framed_twice(response.headers()) {
+            // What follows it there is the answer to nobody.
+            connection.connection_metadata().as_ref().inspect(|connection| connection.poison());
+            let detail = format!("the answer of {} doesn't say clearly where it ends", self.url);
+            return Err(ForwardError::new(ErrorKind::OriginFailed, detail));
+        }
+        Ok(response)
     }
 
     /// Makes an answer of a final response.
@@ -287,6 +295,17 @@ pub(super) fn frame_body(headers: &mut HeaderMap, body: &Body) -> Result<(), For
         }
     }
     Ok(())
+}
+
+/// Whether an answer has a length beside chunks, or a transfer coding that isn't `chunked` alone (RFC 9112 section 6.1 and 6.3).
+/// What is wrong with lengths and chunks for themselves the HTTP library finds.
+fn framed_twice(headers: &HeaderMap) -> bool {
+    let mut codings = hygiene::tokens(headers, &header::TRANSFER_ENCODING);
+    codings.next().is_some_and(|first| {
+        !first.eq_ignore_ascii_case(b"chunked")
+            || codings.next().is_some()
+            || headers.contains_key(header::CONTENT_LENGTH)
+    })
 }
 
 /// A copy of a request that may be sent twice: it changes nothing at the origin (RFC 9110 section 9.2.1), and is whole

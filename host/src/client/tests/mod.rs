@@ -108,6 +108,7 @@ pub(super) fn context(interim: Option<Interim>) -> Context {
         visitor: None,
         notes: Default::default(),
         interim,
+        witness: None,
     }
 }
 

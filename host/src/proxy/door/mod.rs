@@ -23,7 +23,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 pub(super) use self::{
-    accept::{ACCEPT_PAUSE, accept, is_theirs},
+    accept::accept,
     crowd::{Busy, Crowd, Ear, Place},
     stream::Stream,
     tls::TlsDoor,
@@ -107,34 +107,28 @@ async fn serve(
             return None;
         }
         let Some(door) = shared.tls.as_ref().filter(|_| secure) else {
-            let (stream, language) = plain(&shared, &place, socket).await?;
-            return Some((stream, None, language, peer));
+            return plain(&shared, socket, &place).await.map(|(stream, http2)| (stream, http2, None, peer));
         };
         let (stream, tls) = door.shake(socket).await?;
-        let language = if tls.alpn.as_deref() == Some("h2") { Language::Http2 } else { Language::Http1 };
-        Some((Stream::Tls(stream), Some(Arc::new(tls)), language, peer))
+        let http2 = tls.alpn.as_deref() == Some("h2");
+        Some((Stream::Tls(stream), http2, Some(Arc::new(tls)), peer))
     };
     let begun = tokio::select! {
         begun = beginning => begun,
         () = needed.cancelled() => None,
         () = shared.kill.cancelled() => None,
     };
-    let Some((stream, tls, language, peer)) = begun else { return };
+    let Some((stream, http2, tls, peer)) = begun else { return };
     let arrived = Arrived { peer, tls, listener, place: Arc::new(place) };
-    match language {
-        Language::Http1 => http1::serve(shared, stream, arrived).await,
-        Language::Http2 => http2::serve(shared, stream, arrived).await,
+    if http2 {
+        http2::serve(shared, stream, arrived).await;
+    } else {
+        http1::serve(shared, stream, arrived).await;
     }
 }
 
-/// What is spoken on a connection.
-enum Language {
-    Http1,
-    Http2,
-}
-
-/// A connection without TLS: what it begins with says what it speaks.
-async fn plain(shared: &Shared, place: &Place, mut socket: TcpStream) -> Option<(Stream, Language)> {
+/// A connection without TLS, and whether it speaks HTTP/2, which is said by what it begins with.
+async fn plain(shared: &Shared, mut socket: TcpStream, place: &Place) -> Option<(Stream, bool)> {
     let limits = &shared.config.limits;
     let known = tokio::select! {
         biased;
@@ -144,10 +138,7 @@ async fn plain(shared: &Shared, place: &Place, mut socket: TcpStream) -> Option<
         () = place.is_overdue(limits.idle_timeout, limits.header_timeout) => return None,
     };
     match known {
-        Ok((http2, ahead)) => {
-            let language = if http2 { Language::Http2 } else { Language::Http1 };
-            Some((Stream::Plain(ahead, socket), language))
-        }
+        Ok((http2, ahead)) => Some((Stream::Plain(ahead, socket), http2)),
         Err(error) => {
             tracing::debug!(%error, "a connection broke off before it began");
             None

@@ -60,32 +60,38 @@ const PING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One connection, from its preface to the end of its last stream.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived) {
-    let (peer, place) = (arrived.peer, arrived.place.clone());
-    let limits = &shared.config.limits;
+    let peer = arrived.peer;
     let trusted = shared.config.trusted_proxies.iter().any(|net| net.contains(&peer.ip()));
-    let (io, unread) = Lingering::new(stream, place.ear());
+    let place = arrived.place.clone();
+    // A connection says much between requests that begins none.
+    let (io, unread) = Lingering::new(stream, None);
     // The last words are a GOAWAY, and whoever it is meant for may be sending still.
     unread.mark();
     let counted = shared.clone();
     let notice = move |flood| counted.http2.flooded(flood);
     let io = Guarded::new(io, trusted, Box::new(notice));
-    let streams = Streams::new(shared.visitors.clone(), place.clone(), shared.http2.stalled.clone());
+    let streams = Streams::new(shared.visitors.clone(), shared.http2.stalled.clone());
     let mut open = streams.open();
-    let builder = builder(streams, limits, trusted);
+    let builder = builder(streams, &shared.config.limits, trusted);
     let connection = Arc::new(Connection { shared: shared.clone(), arrived, interims: None, unread });
     let service = service_fn(move |request| {
         let connection = connection.clone();
-        async move { Ok::<_, Infallible>(answer(connection, request).await) }
+        let busy = connection.arrived.place.busy();
+        async move {
+            let response = answer(connection, request).await;
+            // Whatever goes on from here is an exchange, and holds the place by itself.
+            drop(busy);
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut http = pin!(builder.serve_connection(TokioIo::new(io), service));
 
-    let needed = place.needed();
+    let limits = &shared.config.limits;
     let mut leaving = pin!(async {
         tokio::select! {
             () = shared.drain.cancelled() => {}
-            () = needed.cancelled() => {}
-            // Frames that belong to no stream are no head that has begun.
-            () = place.is_overdue(limits.idle_timeout, limits.idle_timeout) => {}
+            () = place.needed().cancelled_owned() => {}
+            () = place.is_overdue(limits.idle_timeout, limits.header_timeout) => {}
         }
     });
     let mut left = false;

@@ -19,10 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::proxy::{
-    door::Place,
-    outgoing::{BrokenOff, Outgoing},
-};
+use crate::proxy::outgoing::{BrokenOff, Outgoing};
 
 /// How long an answer may wait for a visitor who doesn't open the stream's window (CVE-2019-9517), or doesn't read.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,14 +36,13 @@ tokio::task_local! {
 #[derive(Clone)]
 pub(super) struct Streams {
     tracker: TaskTracker,
-    place: Arc<Place>,
     open: Arc<watch::Sender<usize>>,
     stalled: Counter,
 }
 
 impl Streams {
-    pub(super) fn new(tracker: TaskTracker, place: Arc<Place>, stalled: Counter) -> Self {
-        Self { tracker, place, open: Arc::new(watch::Sender::new(0)), stalled }
+    pub(super) fn new(tracker: TaskTracker, stalled: Counter) -> Self {
+        Self { tracker, open: Arc::new(watch::Sender::new(0)), stalled }
     }
 
     /// How many are open, as it changes.
@@ -60,10 +56,10 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let (busy, open) = (self.place.busy(), Open::new(Arc::clone(&self.open)));
+        let open = Open::new(Arc::clone(&self.open));
         let (progress, stalled) = (Arc::<Progress>::default(), self.stalled.clone());
         self.tracker.spawn(async move {
-            let _until_it_ends = (busy, open);
+            let _open = open;
             tokio::select! {
                 biased;
                 () = PROGRESS.scope(Arc::clone(&progress), stream) => {}
