@@ -17,6 +17,7 @@ fn chosen(text: &str, beside: &[(&str, &str)]) -> (DoorSettings, Vec<String>, Ve
         tls: file.tls.take(),
         http: file.http.take(),
         proxy_protocol: file.proxy_protocol.take(),
+        http2: file.http2,
         lines: &lines,
     };
     let mut sources = Sources::default();

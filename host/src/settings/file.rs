@@ -120,6 +120,8 @@ pub struct ProxyFile {
     pub http: Option<Written<Listen>>,
     /// As `--proxy-protocol`.
     pub proxy_protocol: Option<Vec<Written<Network>>>,
+    /// Whether visitors may speak HTTP/2.
+    pub http2: Option<bool>,
     /// TLS at the listener.
     pub tls: Option<TlsTable>,
     /// As `--domain`.

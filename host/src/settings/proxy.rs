@@ -120,6 +120,7 @@ impl ProxySettings {
             tls: file.tls.take(),
             http: file.http.take(),
             proxy_protocol: file.proxy_protocol.take(),
+            http2: file.http2,
             lines: &lines,
         };
         let door = door.choose(&args.door, &under, &mut sources, mistakes);
