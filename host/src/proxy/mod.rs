@@ -15,8 +15,10 @@ mod answer;
 mod attach;
 pub mod config;
 pub mod door;
+mod grpc;
 mod health;
 mod http1;
+mod http2;
 mod interim;
 mod limits;
 mod linger;
@@ -24,11 +26,13 @@ mod metrics;
 pub mod observe;
 mod outgoing;
 mod own;
+mod pace;
 mod page;
 mod plain;
 pub mod policy;
 mod roster;
 mod route;
+pub mod strict;
 mod unreadable;
 mod upgrade;
 mod visitor;
@@ -37,6 +41,7 @@ mod visitor;
 mod tests;
 
 pub use config::{Config, Dialects, Limits, Rate};
+pub use pace::Pace;
 
 use std::{
     io,
@@ -57,9 +62,11 @@ use self::{
     door::{Busy, Crowd, TlsDoor, TlsError, TlsSettings},
     metrics::{Counted, Metrics},
     observe::Observed,
+    pace::SlowVisitors,
     policy::{Base, PolicyStage, PolicySwitch},
     roster::Roster,
     route::Names,
+    strict::BadRequests,
 };
 use crate::{
     bus::{Bus, MemoryBus, RedisBus},
@@ -279,6 +286,12 @@ pub(crate) struct Shared {
     /// What that dialect couldn't carry.
     pub(crate) losses: v1::Losses,
     pub(crate) metrics: Metrics,
+    /// What visitors sent that isn't HTTP.
+    pub(crate) bad_requests: BadRequests,
+    /// Visitors that were too slow.
+    pub(crate) slow_visitors: SlowVisitors,
+    /// What went wrong with connections by HTTP/2.
+    pub(crate) http2: http2::Counts,
     pub(crate) roster: Arc<Roster>,
     pub(crate) since: SystemTime,
     plugins_counted: Once,
@@ -298,12 +311,17 @@ impl Shared {
     ) -> Self {
         let metrics = Metrics::new(node, config.observe.metrics_per_tunnel);
         let losses = v1::Losses::default();
+        let (bad_requests, slow_visitors) = (BadRequests::default(), SlowVisitors::default());
+        let http2 = http2::Counts::default();
         metrics.register(|registry| {
+            http2.register(registry);
             bus.register_metrics(registry);
             losses.register(registry);
             if let Some(tls) = &tls {
                 tls.register(registry);
             }
+            bad_requests.register(registry);
+            slow_visitors.register(registry);
         });
         if let Some(measured) = &config.observe.measured {
             metrics.register_foreign(|registry| measured(registry));
@@ -342,6 +360,9 @@ impl Shared {
             spent: Spent::new(config.redis.clone()),
             losses,
             metrics,
+            bad_requests,
+            slow_visitors,
+            http2,
             serving: AtomicBool::new(false),
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,

@@ -48,6 +48,11 @@ impl Watched {
 }
 
 impl Outgoing {
+    /// The same body for HTTP/2, where frames say that there is none, whatever Content-Length says.
+    pub(super) fn in_frames(self) -> Self {
+        Self { phantom: false, ..self }
+    }
+
     /// The same body, told of as it passes; `length` is what the head announces.
     pub(super) fn observed(mut self, observed: Arc<Observed>, length: Option<u64>) -> Self {
         let left = length.or(self.body.size_hint().exact());

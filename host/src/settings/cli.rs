@@ -22,7 +22,7 @@ use super::{
         Target,
     },
 };
-use crate::client::HostHeader;
+use crate::client::{HostHeader, OriginProtocol};
 
 /// Publish a service behind a firewall through a public proxy
 #[derive(Debug, Parser)]
@@ -115,6 +115,11 @@ pub struct ClientArgs {
     /// Accept any certificate of an https service
     #[arg(long, help_heading = "Service")]
     pub insecure_origin: bool,
+
+    /// The HTTP that the service is spoken to in: http1, h2 (also without TLS; gRPC needs it), or auto, as an https
+    /// service chooses [default: http1]
+    #[arg(long, value_name = "http1|h2|auto", help_heading = "Service")]
+    pub origin_protocol: Option<OriginProtocol>,
 
     /// Plugins on the way.
     #[command(flatten)]

@@ -356,12 +356,14 @@ fn origin_config(
     let written = table.and_then(|table| table.host_header.as_ref()).or(file.host_header.as_ref());
     let host_header = args.host_header.clone().or_else(|| written.map(|host| host.0.clone()));
     let insecure = table.and_then(|table| table.insecure_origin).or(file.insecure_origin);
+    let in_table = table.and_then(|table| table.origin_protocol.as_ref()).or(file.origin_protocol.as_ref());
     OriginConfig {
         scheme: origin.scheme,
         authority: origin.authority,
         host_header: host_header.unwrap_or(HostHeader::Keep),
         insecure: args.insecure_origin || insecure.unwrap_or(false),
         connect_timeout: file.connect_timeout.as_ref().map_or(Duration::from_secs(10), |time| time.0.0),
+        protocol: args.origin_protocol.or(in_table.map(|protocol| protocol.0)).unwrap_or_default(),
     }
 }
 

@@ -20,13 +20,13 @@ use super::{
     plugins::PluginTable,
     policy::PolicyTable,
     secret::SecretSource,
-    units::{MaxBody, RateLimit, Size, Wait},
+    units::{LeastRate, MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target,
         Written,
     },
 };
-use crate::client::HostHeader;
+use crate::client::{HostHeader, OriginProtocol};
 
 /// `tunnel.toml`: the client's settings.
 #[derive(Debug, Default, Deserialize)]
@@ -46,6 +46,8 @@ pub struct TunnelFile {
     pub host_header: Option<Written<HostHeader>>,
     /// As `--insecure-origin`.
     pub insecure_origin: Option<bool>,
+    /// As `--origin-protocol`.
+    pub origin_protocol: Option<Written<OriginProtocol>>,
     /// As `--connections`.
     pub connections: Option<Written<Connections>>,
     /// As `--log-format`.
@@ -88,6 +90,8 @@ pub struct TargetTable {
     pub host_header: Option<Written<HostHeader>>,
     /// By default the file's.
     pub insecure_origin: Option<bool>,
+    /// By default the file's.
+    pub origin_protocol: Option<Written<OriginProtocol>>,
     /// By default the file's.
     pub connections: Option<Written<Connections>>,
     /// Names of the plugins that this service's exchanges pass, in this order; by default all of the file.
@@ -199,6 +203,8 @@ pub struct LimitsTable {
     pub idle_timeout: Option<Written<Wait>>,
     pub max_connections: Option<NonZeroUsize>,
     pub max_connections_per_address: Option<NonZeroUsize>,
+    pub stall_timeout: Option<Written<Wait>>,
+    pub min_rate: Option<Written<LeastRate>>,
     pub rate: Option<Written<RateLimit>>,
     pub ping_after: Option<Written<Wait>>,
 }

@@ -29,6 +29,7 @@ mod key;
 mod legacy;
 mod log;
 mod open_files;
+mod origin_protocol;
 mod printer;
 mod publish;
 mod reload;

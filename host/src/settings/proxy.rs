@@ -217,6 +217,8 @@ fn limits(table: LimitsTable, lines: &Lines, mistakes: &mut Mistakes) -> Limits 
     set(&mut limits.idle_timeout, table.idle_timeout.map(|time| time.0.0));
     open_files::bound(&mut limits, table.max_connections, table.max_connections_per_address, lines, mistakes);
     set(&mut limits.header_timeout, table.header_timeout.map(|time| time.0.0));
+    set(&mut limits.pace.stall, table.stall_timeout.map(|time| time.0.0));
+    set(&mut limits.pace.least, table.min_rate.map(|rate| rate.0.0));
     set(&mut limits.rate, table.rate.map(|rate| rate.0.0));
     set(&mut limits.ping_after, table.ping_after.map(|time| time.0.0));
     limits
@@ -252,7 +254,10 @@ fn misleading(Listen(listen): Listen, has_name: bool) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
+    use crate::proxy::Pace;
     use crate::settings::cli::{Cli, Command, LogFormat};
 
     const FILE: &str = r#"
@@ -272,6 +277,8 @@ mod tests {
         max_exchanges = 7
         rate = "10/s"
         ping_after = "3s"
+        stall_timeout = "20s"
+        min_rate = "1kB/s"
     "#;
 
     fn settings(line: &str, file: &str) -> Result<ProxySettings, SettingsError> {
@@ -312,6 +319,7 @@ mod tests {
         assert_eq!(config.limits.max_body, Some(1_000_000));
         assert_eq!((config.limits.max_headers, config.limits.max_exchanges), (50, 7));
         assert_eq!(config.limits.ping_after, Duration::from_secs(3));
+        assert_eq!(config.limits.pace, Pace { stall: Duration::from_secs(20), least: NonZeroU64::new(1000) });
         assert_eq!(config.limits.rate.unwrap().burst.get(), 20);
         assert_eq!(output.format, LogFormat::Json);
     }

@@ -251,6 +251,7 @@ fn demo_client(
         host_header: HostHeader::Keep,
         insecure: false,
         connect_timeout: Duration::from_secs(10),
+        protocol: Default::default(),
     };
     let max_websocket_message = proxy::Limits::default().max_websocket_message;
     Ok(client::Config {

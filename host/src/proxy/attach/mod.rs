@@ -22,7 +22,12 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::CloseFrame};
 
-use super::{Config, LAST_WORDS, Shared, answer, config::Dialects, outgoing::Outgoing, upgrade};
+use super::{
+    Config, LAST_WORDS, Shared, answer,
+    config::Dialects,
+    outgoing::Outgoing,
+    upgrade::{self, Offer},
+};
 use crate::{
     exchange::{Body, ExchangeId, hygiene},
     wire::{NONCE_HEADER, SUBPROTOCOL, registration::NONCE_LENGTH},
@@ -46,15 +51,14 @@ pub(super) async fn subscribe<B: http_body::Body>(
     exchange: ExchangeId,
 ) -> http::Response<Outgoing> {
     let refuse = |status, code, text: &str| refuse(status, code, text, exchange);
-    let upgraded = match upgrade::offer(&mut request) {
-        Some(Ok(offer)) => offer,
-        Some(Err(_)) | None => {
-            return refuse(
-                StatusCode::UPGRADE_REQUIRED,
-                "upgrade-required",
-                "clients attach here, by a WebSocket of version 13",
-            );
-        }
+    let offer = upgrade::offer(&mut request).and_then(Result::ok);
+    // Clients speak HTTP/1.1 here; their one WebSocket gains nothing by sharing a connection.
+    let Some((accept, upgraded)) = offer.and_then(Offer::into_parts) else {
+        return refuse(
+            StatusCode::UPGRADE_REQUIRED,
+            "upgrade-required",
+            "clients attach here, by a WebSocket of version 13 over HTTP/1.1",
+        );
     };
     let dialect = match choose(shared.config.dialects, request.headers()) {
         Ok(dialect) => dialect,
@@ -75,7 +79,6 @@ pub(super) async fn subscribe<B: http_body::Body>(
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "no-randomness", "the proxy has no randomness");
     }
     let agent = request.headers().get(header::USER_AGENT).map(|agent| agent_of(agent.as_bytes()));
-    let (accept, upgraded) = upgraded.into_parts();
     let mut response = http::Response::new(Outgoing::from(Body::empty()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
