@@ -14,6 +14,7 @@ use super::{
     bus::{BusFlag, BusParser},
     door::DoorArgs,
     plugins::PluginFlags,
+    service::ServiceCommand,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel,
@@ -62,6 +63,9 @@ pub enum Command {
     /// Make a key, or show what it names
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Run a client or a proxy as a service of this machine (systemd)
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Write, try and measure plugins
     #[command(subcommand)]
     Plugin(PluginCommand),

@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod report;
 pub mod run;
 pub mod secret;
+pub mod service;
 pub mod units;
 pub mod values;
 
