@@ -77,6 +77,7 @@ fn request() -> Request {
             tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -8,9 +8,13 @@ mod http {
     mod bodies;
     mod errors;
     mod fields;
+    mod grpc;
+    mod h2;
+    mod h2_floods;
     mod interim;
     mod origins;
     mod requests;
+    mod smuggling;
 }
 
 mod websocket {
@@ -43,6 +47,7 @@ mod limits {
     mod bodies;
     mod peers;
     mod registration;
+    mod slow;
     mod visitors;
 }
 
@@ -61,6 +66,13 @@ mod tls {
 mod nodes {
     mod admin;
     mod spread;
+}
+
+mod operators {
+    mod access_log;
+    mod api;
+    mod metrics;
+    mod traces;
 }
 
 mod plugins {

@@ -100,12 +100,17 @@ impl Wire {
 
     /// The body that follows this request's head.
     pub(crate) async fn rest_of_request(&mut self, head: &Head) -> (Vec<u8>, Fields) {
+        self.try_rest_of_request(head).await.expect("the request's body is whole")
+    }
+
+    /// The body that follows this request's head, or what came of it.
+    pub(crate) async fn try_rest_of_request(&mut self, head: &Head) -> Result<(Vec<u8>, Fields), Broken> {
         let framing = match head.length() {
             _ if head.chunked() => Framing::Chunked,
             Some(length) => Framing::Length(length),
             None => Framing::None,
         };
-        within("a request's body", self.body(framing)).await.expect("the request's body is whole")
+        within("a request's body", self.body(framing)).await
     }
 
     /// The next head, of a request or of a response, interim ones (1xx) too.

@@ -218,6 +218,7 @@ pub(crate) fn request(tunnel: TunnelName) -> Request {
             tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

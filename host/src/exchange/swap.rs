@@ -85,6 +85,7 @@ mod tests {
                 tls: None,
                 notes: Default::default(),
                 interim: None,
+                witness: None,
             },
         }
     }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Event, door::DoorSettings, policy::Policy};
+use super::{Event, Pace, door::DoorSettings, observe::Observe, policy::Policy};
 use crate::redis::Redis;
 
 /// Settings of one proxy node.
@@ -38,6 +38,8 @@ pub struct Config {
     pub limits: Limits,
     /// What holds for some tunnels and paths; the first that fits counts.
     pub policies: Vec<Policy>,
+    /// What is logged, traced and measured, and who may see it.
+    pub observe: Observe,
     /// Told of what an operator wants to see.
     pub report: Arc<dyn Fn(Event) + Send + Sync>,
 }
@@ -84,6 +86,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Of these from one address, or one network of 64 bits of IPv6. This machine's own programs and trusted proxies may have more.
     pub max_connections_per_address: usize,
+    /// How slowly a visitor may send a body or read an answer.
+    pub pace: Pace,
     /// The message limiter of each tunnel: requests, and WebSocket messages of visitors.
     pub rate: Option<Rate>,
     /// Silence after which a session is pinged; after twice as long it is dropped.
@@ -112,6 +116,7 @@ impl Default for Limits {
             max_connections: 20_000,
             // An office or a provider's customers behind one address; each browser opens six or so.
             max_connections_per_address: 1000,
+            pace: Pace::default(),
             rate: Some(Rate::per_second(
                 NonZeroU32::new(1000).expect("not zero"),
                 NonZeroU32::new(2000).expect("not zero"),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, Method, Uri, Version, header,
+    HeaderMap, Method, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery},
 };
 
@@ -87,7 +87,7 @@ pub(crate) struct Target {
 
 /// Why a request can't be routed at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadTarget {
+pub enum BadTarget {
     /// RFC 9112 section 3.2: HTTP/1.1 needs a Host.
     #[error("the request has no Host header")]
     NoHost,
@@ -100,13 +100,37 @@ pub(crate) enum BadTarget {
     /// Not an origin-form, an absolute-form, or `*` with OPTIONS.
     #[error("the request's target isn't a path")]
     BadPath,
+    /// A visitor who says two things at once: programs on the way may each believe another one.
+    #[error("the request's target names another host than its Host header")]
+    OtherHost,
     /// A tunnel publishes one service and connects nowhere else.
     #[error("this is not a forward proxy: CONNECT is not offered here")]
     Connect,
 }
 
-/// Reads whom a request names (RFC 9112 section 3.2 and 3.3): the authority of an absolute-form target takes
-/// precedence over `Host`.
+impl BadTarget {
+    /// A word for it, for programs.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::NoHost => "no-host",
+            Self::TwoHosts => "two-hosts",
+            Self::BadHost => "host",
+            Self::BadPath => "target",
+            Self::OtherHost => "other-host",
+            Self::Connect => "connect",
+        }
+    }
+
+    /// The status that it is answered with.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Reads whom a request names (RFC 9112 section 3.2 and 3.3). An absolute-form target has to name the host that `Host` names.
 ///
 /// # Errors
 /// The request has to be refused.
@@ -135,18 +159,46 @@ pub(crate) fn target(
     };
     let host = host.map(|host| host.to_str().map_err(|_| BadTarget::BadHost)).transpose()?;
     let authority = match (uri.authority(), host) {
+        (Some(authority), Some(host)) if !names_the_same(authority.as_str(), host, uri.scheme_str()) => {
+            return Err(BadTarget::OtherHost);
+        }
         (Some(authority), _) => authority.as_str(),
         (None, Some(host)) => host,
         (None, None) => return Ok(Target { authority: String::new(), path }),
     };
+    check_authority(authority)?;
+    Ok(Target { authority: authority.to_owned(), path })
+}
+
+/// Holds a host with an optional port against its grammar.
+///
+/// # Errors
+/// It isn't one.
+pub(crate) fn check_authority(authority: &str) -> Result<(), BadTarget> {
     let parsed: Authority = authority.parse().map_err(|_| BadTarget::BadHost)?;
     // RFC 9110 section 4.2.4: user information in a target is an attempt to disguise its host.
     let port = authority.rsplit_once(':').filter(|(_, port)| !port.is_empty() && !port.ends_with(']'));
     let bad_port = port.is_some() && parsed.port_u16().is_none();
-    if parsed.host().is_empty() || authority.contains('@') || bad_port || authority.len() > MAX_AUTHORITY {
+    // RFC 3986 lets a name have commas, semicolons and the like, which no DNS has, and which some programs split at.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
+    if parsed.host().is_empty()
+        || !authority.bytes().all(plain)
+        || bad_port
+        || authority.len() > MAX_AUTHORITY
+    {
         return Err(BadTarget::BadHost);
     }
-    Ok(Target { authority: authority.to_owned(), path })
+    Ok(())
+}
+
+/// Whether two authorities lead to one host and port, by a scheme that has a port of its own.
+pub(crate) fn names_the_same(one: &str, other: &str, scheme: Option<&str>) -> bool {
+    let usual = if scheme == Some("https") { "443" } else { "80" };
+    let port = |authority: &str| match authority[host_of(authority).len()..].trim_start_matches(':') {
+        "" => usual.to_owned(),
+        port => port.to_owned(),
+    };
+    plain(host_of(one)) == plain(host_of(other)) && port(one) == port(other)
 }
 
 impl Names {

@@ -88,6 +88,7 @@ fn get(body: Body) -> Request {
             tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

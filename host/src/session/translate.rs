@@ -62,6 +62,7 @@ pub(super) fn context_of(start: &RequestStart, tunnel: TunnelName) -> Context {
         tls: start.tls.clone(),
         notes,
         interim: None,
+        witness: None,
     }
 }
 

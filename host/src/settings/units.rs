@@ -2,7 +2,11 @@
 //!
 //! Like `values`: parsed once, the same on the command line and in a file, and every error says what to write.
 
-use std::{num::NonZeroU32, str::FromStr, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    str::FromStr,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
@@ -118,9 +122,41 @@ impl FromStr for RateLimit {
     }
 }
 
+/// The bytes a second that are expected at least, or `off`: `240B/s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeastRate(pub Option<NonZeroU64>);
+
+impl FromStr for LeastRate {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let size = text.trim().strip_suffix("/s").and_then(|size| size.parse::<Size>().ok());
+        match size.and_then(|size| NonZeroU64::new(size.0)) {
+            Some(least) => Ok(Self(Some(least))),
+            None => Err(Wrong(format!(
+                "\"{text}\" is no rate of bytes; write a size a second, 240B/s or 1kB/s, or \"off\""
+            ))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_least_rate_is_a_size_a_second() {
+        assert_eq!("240B/s".parse(), Ok(LeastRate(NonZeroU64::new(240))));
+        assert_eq!("1 KiB/s".parse(), Ok(LeastRate(NonZeroU64::new(1024))));
+        assert_eq!("off".parse(), Ok(LeastRate(None)));
+        for text in ["240", "0B/s", "-1B/s", "/s", "240B/m"] {
+            let Wrong(why) = text.parse::<LeastRate>().unwrap_err();
+            assert!(why.contains("240B/s"), "{text}: {why}");
+        }
+    }
 
     #[test]
     fn sizes_are_decimal_or_binary_as_written() {

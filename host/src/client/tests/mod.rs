@@ -33,6 +33,7 @@ impl TestOrigin {
             host_header: HostHeader::Keep,
             insecure: false,
             connect_timeout: Duration::from_secs(10),
+            protocol: Default::default(),
         };
         Self { listener, config }
     }
@@ -108,6 +109,7 @@ pub(super) fn context(interim: Option<Interim>) -> Context {
         tls: None,
         notes: Default::default(),
         interim,
+        witness: None,
     }
 }
 

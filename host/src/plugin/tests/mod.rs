@@ -95,6 +95,7 @@ fn request(body: &'static str) -> Request {
             tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -62,6 +62,7 @@ fn upgrade() -> Request {
             tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

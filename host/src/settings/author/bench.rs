@@ -96,6 +96,7 @@ async fn round(stage: &Arc<dyn Forward>, args: &BenchArgs) -> Result<Duration, A
             tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         };
         let request = Request { head: head.clone(), body: Body::full(body.clone()), context };
         let failed = |error: crate::exchange::ForwardError| {

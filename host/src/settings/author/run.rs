@@ -192,6 +192,7 @@ fn request(args: &RunArgs) -> Result<Request, AuthorError> {
             tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     })
 }
