@@ -98,5 +98,6 @@ mod v1 {
 mod cli {
     mod demo;
     mod failures;
+    mod service;
     mod tools;
 }

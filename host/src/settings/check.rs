@@ -9,6 +9,7 @@ use super::{
     SettingsError,
     client::ClientSettings,
     document::Mistakes,
+    door,
     plugins::{Loader, cache},
     policy::Plan,
     proxy::ProxySettings,
@@ -43,6 +44,7 @@ pub(super) async fn proxy(
     let file =
         settings.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
     let _ = writeln!(out, "{file} is good: {}, {}", many(loaded, "plugin"), policies(settings.plans.len()));
+    out.push_str(&door::shown(&settings.config.door));
     if let Some(bus) = &settings.bus {
         let _ = writeln!(out, "  bus  {}, which answers", bus.redis.address());
     }

@@ -16,6 +16,7 @@ use super::{
     observe::AdminArgs,
     operate::ProxyTool,
     plugins::PluginFlags,
+    service::ServiceCommand,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel,
@@ -64,6 +65,9 @@ pub enum Command {
     /// Make a key, or show what it names
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Run a client or a proxy as a service of this machine (systemd)
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Write, try and measure plugins
     #[command(subcommand)]
     Plugin(PluginCommand),

@@ -163,6 +163,19 @@ impl InFile<'_> {
     }
 }
 
+fn day(seconds: i64) -> String {
+    let time = Timestamp::from_second(seconds).unwrap_or_default();
+    strtime::format("%Y-%m-%d %H:%M UTC", time).unwrap_or_default()
+}
+
+/// What `--check` says of it.
+pub(super) fn shown(door: &DoorSettings) -> String {
+    let certificates = door.tls.iter().flat_map(|tls| &tls.certificates);
+    certificates
+        .map(|one| format!("  tls  {}, good until {}\n", one.names().join(", "), day(one.not_after)))
+        .collect()
+}
+
 /// Where a file was named.
 enum Place {
     Flags,
@@ -225,10 +238,6 @@ impl Reading<'_> {
 
     /// A proxy that doesn't start helps nobody whose browser would refuse it: it is a warning.
     fn times(&mut self, place: &Place, path: &Path, read: &Certificate) {
-        let day = |seconds| {
-            let time = Timestamp::from_second(seconds).unwrap_or_default();
-            strtime::format("%Y-%m-%d %H:%M UTC", time).unwrap_or_default()
-        };
         let problem = if read.not_before > self.now {
             format!("isn't good before {}; see whether this machine's clock is right", day(read.not_before))
         } else if read.not_after < self.now {

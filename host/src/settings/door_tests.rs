@@ -22,11 +22,11 @@ fn chosen(text: &str, beside: &[(&str, &str)]) -> (DoorSettings, Vec<String>, Ve
     };
     let mut sources = Sources::default();
     let door = door.choose(&DoorArgs::default(), "example.com", &mut sources, &mut mistakes);
-    let shown = |errors: &[crate::settings::SettingsError]| -> Vec<String> {
+    let said = |errors: &[crate::settings::SettingsError]| -> Vec<String> {
         let all = errors.iter().map(ToString::to_string);
         all.map(|text| text.replace(&format!("{}/", folder.path().display()), "")).collect()
     };
-    (door, shown(&mistakes.errors), shown(&mistakes.warnings))
+    (door, said(&mistakes.errors), said(&mistakes.warnings))
 }
 
 #[cfg(unix)]
@@ -58,6 +58,11 @@ fn a_good_pair_is_taken_without_a_word() {
     assert_eq!(tls.hsts.unwrap(), "max-age=15552000");
     assert_eq!(tls.handshake_timeout, Duration::from_secs(5));
     assert!(door.http.is_some() && door.challenges.is_none());
+    let checked = shown(&door);
+    assert!(
+        checked.starts_with("  tls  *.example.com, good until ") && checked.ends_with(" UTC\n"),
+        "{checked}"
+    );
 }
 
 #[test]

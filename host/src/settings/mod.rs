@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod report;
 pub mod run;
 pub mod secret;
+pub mod service;
 pub mod units;
 pub mod values;
 

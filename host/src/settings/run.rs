@@ -32,6 +32,7 @@ use super::{
     publish::publish,
     report::Reporter,
     serve::serve,
+    service,
     signals::Signals,
     values::{Domain, Listen},
 };
@@ -49,6 +50,8 @@ pub enum Failure {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Author(#[from] AuthorError),
+    #[error(transparent)]
+    Service(#[from] service::ServiceError),
     #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
     #[error("{}", in_full(.0))]
@@ -100,6 +103,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Demo(args)) => run_demo(args).await,
         Some(Command::Key(command)) => run_key(command),
         Some(Command::Plugin(command)) => run_author(command).await,
+        Some(Command::Service(command)) => print(service::service(command)?.as_bytes()),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tunnel", &mut script);

@@ -1,12 +1,12 @@
 //! Bytes into messages, bounded before anything is allocated.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    MAX_PART, MAX_TEXT, NodeId, Notes, TunnelName,
+    MAX_PART, MAX_TEXT, NodeId, Notes, Tls, TunnelName,
     cbor::Reader,
     error::DecodeError,
     message::{
@@ -99,12 +99,13 @@ struct Fields {
     retry: bool,
     notes: Notes,
     node: Option<NodeId>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Fields {
     fn read(&mut self, reader: &mut Reader, limits: &Limits) -> Result<(), DecodeError> {
         let key = reader.number()?;
-        if key > key::NODE {
+        if key > key::TLS {
             return reader.skip();
         }
         if key == key::KIND || self.seen & (1 << key) != 0 {
@@ -145,7 +146,8 @@ impl Fields {
                 let node = reader.string(MAX_TEXT)?.parse();
                 self.node = Some(node.map_err(|_| DecodeError::WrongType { at, wanted: "a node's name" })?);
             }
-            _ => unreachable!("the keys up to NODE are all named above"),
+            key::TLS => self.tls = Some(Arc::new(reader.tls()?)),
+            _ => unreachable!("the keys up to TLS are all named above"),
         }
         Ok(())
     }
@@ -209,6 +211,7 @@ impl Fields {
             target,
             headers: self.headers,
             visitor: self.visitor,
+            tls: self.tls,
             notes: self.notes,
             body: self.data,
             end: self.end,

@@ -1,11 +1,11 @@
 //! The messages of the tunnel protocol, version 2.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
-use super::{NodeId, Notes, TunnelName};
+use super::{NodeId, Notes, Tls, TunnelName};
 
 /// Names an exchange within one session; never reused in it.
 pub type ExchangeNumber = u64;
@@ -141,6 +141,8 @@ pub struct RequestStart {
     pub headers: HeaderMap,
     /// The visitor's address and port, if known.
     pub visitor: Option<String>,
+    /// What is established of the visitor's TLS, if there was any.
+    pub tls: Option<Arc<Tls>>,
     /// What plugins at the proxy left for those at the client.
     pub notes: Notes,
     /// The body or its first piece.
@@ -314,4 +316,5 @@ pub(super) mod key {
     pub(crate) const RETRY: u64 = 20;
     pub(crate) const NOTES: u64 = 21;
     pub(crate) const NODE: u64 = 22;
+    pub(crate) const TLS: u64 = 23;
 }

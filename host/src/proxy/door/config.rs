@@ -23,7 +23,10 @@ pub struct DoorSettings {
 
 /// Looks up what was put down for a token of the ACME protocol; may block.
 #[derive(Clone)]
-pub struct Challenges(pub Arc<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>);
+pub struct Challenges(pub Arc<Lookup>);
+
+/// What there is for a token.
+type Lookup = dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync;
 
 impl fmt::Debug for Challenges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
