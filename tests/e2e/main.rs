@@ -48,6 +48,18 @@ mod limits {
     mod visitors;
 }
 
+mod door {
+    mod announced;
+    mod places;
+}
+
+mod tls {
+    mod plain;
+    mod reload;
+    mod serving;
+    mod visitors;
+}
+
 mod nodes {
     mod admin;
     mod spread;

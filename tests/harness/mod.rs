@@ -22,6 +22,7 @@ pub(crate) mod pattern;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod relay;
+pub(crate) mod secured;
 pub(crate) mod tunnel;
 pub(crate) mod v1;
 pub(crate) mod websocket;

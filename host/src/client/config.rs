@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use ed25519_dalek::SigningKey;
 use http::{HeaderValue, uri::Authority};
 
-use super::Event;
+use super::{Event, ProxyCa};
 use crate::exchange::Forward;
 
 /// Settings of one published target.
@@ -13,6 +13,8 @@ use crate::exchange::Forward;
 pub struct Config {
     /// The proxy's URL: `http`, `https`, `ws` or `wss`; no path is needed.
     pub proxy: http::Uri,
+    /// Who has to have signed its certificate, in the place of the system's authorities.
+    pub proxy_ca: Option<ProxyCa>,
     /// The key that names the tunnel.
     pub key: SigningKey,
     /// A label that gives this session a name of its own.

@@ -208,9 +208,10 @@ fn bare_host(authority: &Authority) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// TLS to the proxy: its certificate has to be good by the system's roots.
-pub(super) fn trusting_system_roots() -> Result<TlsConnector, OriginError> {
-    Ok(TlsConnector::from(Arc::new(trust(system_roots()?)?)))
+/// TLS to the proxy: its certificate has to be good by these roots, or else by the system's.
+pub(super) fn to_proxy(roots: Option<&RootCertStore>) -> Result<TlsConnector, OriginError> {
+    let roots = roots.cloned().map_or_else(system_roots, Ok)?;
+    Ok(TlsConnector::from(Arc::new(trust(roots)?)))
 }
 
 fn system_roots() -> Result<RootCertStore, OriginError> {

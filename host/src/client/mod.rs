@@ -1,5 +1,6 @@
 //! The private role: keeps sessions to a proxy open and answers exchanges from the origin.
 
+mod authority;
 mod backoff;
 pub mod config;
 mod connect;
@@ -13,6 +14,7 @@ mod run;
 mod spread;
 pub mod summary;
 
+pub use authority::ProxyCa;
 pub use config::{Config, HostHeader, OriginConfig};
 pub use connect::OriginError;
 pub use origin::Origin;

@@ -81,6 +81,13 @@ pub(crate) fn wrong_websocket_version(exchange: ExchangeId, form: Form) -> http:
     response
 }
 
+/// The answer to a request for a host that isn't ours, on a connection that may have been opened for another (RFC 9110 section
+/// 15.5.20): the visitor may try again on a new one.
+pub(crate) fn misdirected(exchange: ExchangeId, form: Form) -> http::Response<Body> {
+    let detail = "this proxy doesn't serve the host that the request names";
+    page(StatusCode::MISDIRECTED_REQUEST, ErrorKind::NoSuchTunnel, detail, exchange, form).map(Body::full)
+}
+
 /// The answer to a request whose head can't be read, by the status that hyper found for it.
 pub(crate) fn unreadable(status: StatusCode, exchange: ExchangeId) -> http::Response<String> {
     let (kind, detail) = match status {

@@ -35,6 +35,9 @@ const HYPERS_MAX_HEADERS: usize = 100;
 /// The smallest buffer hyper accepts.
 const MIN_BUFFER: usize = 8192;
 
+/// A visitor's socket, with all that watches what goes over it.
+type VisitorIo = InterimIo<StrictIo<PacedIo<Lingering>>>;
+
 /// One visitor's connection, as its exchanges see it.
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
@@ -45,8 +48,8 @@ pub(super) struct Connection {
 
 /// One connection, from its first request to its last answer.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived) {
-    let peer = arrived.peer;
-    let (io, unread) = Lingering::new(stream);
+    let (peer, place) = (arrived.peer, arrived.place.clone());
+    let (io, unread) = Lingering::new(stream, place.ear());
     let bounds =
         Bounds { head: shared.config.limits.max_header_bytes, fields: shared.config.limits.max_headers };
     let counted = shared.bad_requests.clone();
@@ -65,19 +68,23 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let (io, interims) = InterimIo::new(io, Box::new(replace));
     let builder = builder(&shared.config.limits);
     let (drain, let_go) = (shared.drain.clone(), LET_GO.min(shared.config.grace_period));
-    let (node, slow) = (shared.clone(), shared.slow_visitors.clone());
+    let node = shared.clone();
+    let (killing, slow) = (shared.clone(), shared.slow_visitors.clone());
     // Sessions die first, so that visitors who still wait hear what became of their request.
-    let mut killed = std::pin::pin!(async move { node.killed_and_told().await });
-    let connection = Arc::new(Connection { shared, arrived, interims, unread });
+    let mut killed = std::pin::pin!(async move { killing.killed_and_told().await });
+    let connection = Arc::new(Connection { shared, arrived, interims: interims.clone(), unread });
     let service = service_fn(move |request| {
         let connection = connection.clone();
         let turn = connection.interims.turn();
+        let busy = connection.arrived.place.busy();
         let door = door.clone();
         let upgrade = request.extensions().get::<OnUpgrade>().cloned();
         let values = request.headers().get_all(UPGRADE);
         let waits = asks_for_another(values.iter().map(HeaderValue::as_bytes));
         async move {
             let mut response = visitor::answer(connection.clone(), request).await;
+            // Whatever goes on from here is an exchange, and holds the place by itself.
+            drop(busy);
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 door.grant();
                 turn.for_ever();
@@ -106,46 +113,73 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     });
-    let mut left = false;
-    let ended = loop {
+    let (needed, limits) = (place.needed(), node.config.limits.clone());
+    let mut overdue = std::pin::pin!(place.is_overdue(limits.idle_timeout, limits.header_timeout));
+    let (mut left, mut given_up) = (false, false);
+    let end = loop {
         tokio::select! {
             biased;
-            ended = &mut http => break Some(ended),
+            ended = &mut http => break End::Served(ended),
             () = &mut leaving, if !left => {
                 left = true;
                 // Ends an idle connection now, and a busy one after its exchange.
                 Pin::new(&mut http).graceful_shutdown();
             }
-            () = &mut killed => break None,
+            () = needed.cancelled(), if !given_up => {
+                given_up = true;
+                Pin::new(&mut http).graceful_shutdown();
+            }
+            // Half a head isn't idle for hyper, nor does it become a request soon.
+            () = std::future::ready(()), if given_up && place.is_idle() && interims.is_hypers() => break End::Needed,
+            () = &mut overdue => break End::Overdue,
+            () = &mut killed => break End::Killed,
         }
     };
-    let late = matches!(&ended, Some(Err(error)) if error.is_timeout());
-    let breaks = match ended {
-        Some(Ok(())) => false,
-        Some(Err(error)) => {
+    let breaks = match &end {
+        End::Served(Ok(())) => return,
+        End::Served(Err(error)) => {
             tracing::debug!(%peer, %error, "a connection broke off");
             // Between two requests nothing is cut short by a plain close.
-            !error.is_timeout() && !error.is_parse()
+            !error.is_parse()
         }
-        None => true,
+        End::Killed => true,
+        End::Needed | End::Overdue => false,
     };
-    // A body that broke off must not look like one that ended; to an HTTP/1.0 visitor a plain close would.
-    if breaks {
-        if let Some(parts) = http.into_parts() {
-            parts.io.inner().get_ref().get_ref().get_ref().reset();
-        }
-    } else if late && let Some(parts) = http.into_parts() {
+    let Some(parts) = http.into_parts() else { return };
+    match end {
+        // A body that broke off must not look like one that ended; to an HTTP/1.0 visitor a plain close would.
+        _ if breaks => parts.io.inner().get_ref().get_ref().get_ref().reset(),
         // Nothing is said to a connection that was merely unused: its next request may be on the way, and would be
         // taken for what this answers.
-        if in_hand.is_mid_head() {
+        End::Overdue if in_hand.is_mid_head() => {
             slow.count(Slow::Head);
             say_late(parts.io.into_inner()).await;
         }
+        End::Overdue | End::Needed => close(parts.io.into_inner()).await,
+        End::Served(_) | End::Killed => {}
     }
 }
 
-/// Hyper only hangs up on a visitor who doesn't come to the end of a head. Says what it would say.
-async fn say_late(mut io: InterimIo<StrictIo<PacedIo<Lingering>>>) {
+/// How a connection ended.
+enum End {
+    /// By itself.
+    Served(hyper::Result<()>),
+    /// With the node.
+    Killed,
+    /// Another needs its place, and it has nothing to do.
+    Needed,
+    /// No request came in time, or not all of its head.
+    Overdue,
+}
+
+/// Ends an unused connection, TLS too, so that nobody takes it for one that was cut.
+async fn close(mut io: VisitorIo) {
+    // Where it fails the visitor is gone already.
+    let _ = tokio::time::timeout(super::LAST_WORDS, io.shutdown()).await;
+}
+
+/// Tells a visitor who doesn't come to the end of a head.
+async fn say_late(mut io: VisitorIo) {
     if !io.is_hypers() {
         return;
     }
@@ -161,7 +195,8 @@ fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        // The connection's place has this clock, and that of the time between requests.
+        .header_read_timeout(None)
         .max_header_size(limits.max_header_bytes)
         .max_buf_size(limits.max_header_bytes.max(MIN_BUFFER));
     if limits.max_headers != HYPERS_MAX_HEADERS {

@@ -19,7 +19,7 @@ use tokio::{
     time::Sleep,
 };
 
-use super::door::Stream;
+use super::door::{Ear, Stream};
 
 /// How long a visitor may go on sending after the answer; most notice within a round trip.
 const LINGER_FOR: Duration = Duration::from_secs(2);
@@ -27,6 +27,7 @@ const LINGER_FOR: Duration = Duration::from_secs(2);
 /// A visitor's socket.
 pub(crate) struct Lingering {
     io: Stream,
+    ear: Ear,
     unread: Unread,
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -44,9 +45,9 @@ impl Unread {
 
 impl Lingering {
     /// Wraps a socket.
-    pub(crate) fn new(io: Stream) -> (Self, Unread) {
+    pub(crate) fn new(io: Stream, ear: Ear) -> (Self, Unread) {
         let unread = Unread::default();
-        (Self { io, unread: unread.clone(), until: None }, unread)
+        (Self { io, ear, unread: unread.clone(), until: None }, unread)
     }
 
     /// Makes the coming drop a reset, which no visitor takes for the regular end of a body.
@@ -109,6 +110,11 @@ impl AsyncRead for Lingering {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.ear.heard();
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -54,6 +54,13 @@ pub(crate) enum Route {
     UnknownHost,
 }
 
+impl Route {
+    /// Whether clients, or those who look after the proxy, ask for it.
+    pub(crate) fn is_for_clients(&self) -> bool {
+        matches!(self, Self::Own(Own::Subscribe | Own::Health | Own::Ready))
+    }
+}
+
 /// What the proxy answers by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {
@@ -199,15 +206,7 @@ impl Names {
     pub(crate) fn new(config: &Config, address: SocketAddr) -> Self {
         let base = match config.public_url.as_ref().and_then(Base::of) {
             Some(base) => base,
-            None => Base {
-                scheme: "http".to_owned(),
-                // An IPv6 address as the domain needs its brackets.
-                authority: match config.domain.contains(':') {
-                    true => format!("[{}]:{}", config.domain, address.port()),
-                    false => format!("{}:{}", config.domain, address.port()),
-                },
-                port: format!(":{}", address.port()),
-            },
+            None => Base::by_default(&config.domain, address.port(), config.door.tls.is_some()),
         };
         let urls = config.public_url.iter().chain(&config.also_known_as);
         let mut own: HashSet<_> = urls.filter_map(Uri::host).map(plain).collect();
@@ -250,12 +249,35 @@ impl Names {
         (!is_address(&self.domain)).then(|| format!("{name}.{}", self.domain))
     }
 
+    /// The same place by the public URL's scheme and port; none for a host that isn't ours. Of the request nothing is taken over
+    /// but a host name that was found to be ours, and what it asks for there: else a redirect could lead anywhere.
+    pub(crate) fn elsewhere(&self, target: &Target) -> Option<String> {
+        let Base { scheme, authority, port } = &self.base;
+        // As it was sent: behind the proxy's own host a tunnel may be named by the path.
+        let path = Some(target.path.as_str()).filter(|path| path.starts_with('/')).unwrap_or("/");
+        let host = plain(host_of(&target.authority));
+        match self.route(target) {
+            Route::NotAName | Route::UnknownHost => None,
+            _ if host.is_empty() || is_address(&host) => Some(format!("{scheme}://{authority}{path}")),
+            _ => Some(format!("{scheme}://{host}{port}{path}")),
+        }
+    }
+
     fn is_own(&self, host: &str) -> bool {
         host.is_empty() || is_address(host) || self.own.contains(host)
     }
 }
 
 impl Base {
+    fn by_default(domain: &str, port: u16, tls: bool) -> Self {
+        let scheme = if tls { "https" } else { "http" }.to_owned();
+        let port = if tls && port == 443 { String::new() } else { format!(":{port}") };
+        // An IPv6 address as the domain needs its brackets.
+        let authority =
+            if domain.contains(':') { format!("[{domain}]{port}") } else { format!("{domain}{port}") };
+        Self { scheme, authority, port }
+    }
+
     fn of(url: &Uri) -> Option<Self> {
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Some(Self { scheme: url.scheme_str()?.to_owned(), authority: url.authority()?.to_string(), port })

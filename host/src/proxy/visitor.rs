@@ -22,12 +22,14 @@ use tracing::Instrument;
 
 use super::{
     OpenExchange, answer, attach,
+    door::Listener,
     http1::Connection,
     linger::Unread,
     outgoing::{self, Outgoing},
     own,
     pace::{Patience, Slow, SlowVisitors},
     page::Form,
+    plain,
     route::{self, Own, Route, Target},
     strict::Violation,
     upgrade::{self, BadOffer, Offer},
@@ -54,12 +56,22 @@ pub(super) async fn answer(
     let short = match dispatch(&connection, exchange, form, request).await {
         Ok(response) => {
             answered.store(true, Ordering::Relaxed);
-            return response;
+            return secured(&connection, response);
         }
         Err(Failure::Forward(error)) => answer::failure(&error, exchange, form),
         Err(Failure::Answered(response)) => *response,
     };
-    without_body(short, head_only).map(Outgoing::from)
+    secured(&connection, without_body(short, head_only).map(Outgoing::from))
+}
+
+/// RFC 6797 section 7.1 and 7.2: by https alone, and what the service says of itself stays.
+fn secured(connection: &Connection, mut response: http::Response<Outgoing>) -> http::Response<Outgoing> {
+    if connection.arrived.tls.is_some()
+        && let Some(hsts) = connection.shared.hsts()
+    {
+        response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
+    }
+    response
 }
 
 /// Why there is no answer from beyond the proxy.
@@ -91,7 +103,17 @@ async fn dispatch(
         return Err(ForwardError::new(ErrorKind::UnknownCoding, detail).into());
     }
     let own = |response| Err(Failure::Answered(Box::new(response)));
-    match shared.names.route(&target) {
+    if connection.arrived.listener == Listener::Plain {
+        return own(plain::answer(shared, &target, exchange, form).await);
+    }
+    let route = shared.names.route(&target);
+    if connection.arrived.place.is_spare() && !route.is_for_clients() {
+        return own(own::full(exchange, form));
+    }
+    match route {
+        Route::Tunnel { .. } if connection.shared.lacks_certificate(&connection.arrived) => {
+            own(own::certificate_required(exchange, form))
+        }
         Route::Tunnel { name, target: path } => {
             let outcome = shared.metrics.outcome();
             let destination = Destination { name, path, target };
@@ -111,6 +133,9 @@ async fn dispatch(
         Route::Own(Own::Ready) => own(own::ready(shared)),
         Route::Own(Own::Other) => own(own::other(exchange, form)),
         Route::NotAName => Err(no_such("this address doesn't contain the name of a tunnel")),
+        Route::UnknownHost if request.version() == Version::HTTP_2 => {
+            own(answer::misdirected(exchange, form))
+        }
         Route::UnknownHost => Err(no_such("this proxy doesn't serve the host that the request names")),
     }
 }
@@ -141,7 +166,7 @@ async fn forward(
     mut request: http::Request<VisitorBody>,
     destination: Destination,
 ) -> Result<http::Response<Outgoing>, Failure> {
-    let open = OpenExchange::new(connection.shared.clone());
+    let open = OpenExchange::new(connection.shared.clone(), connection.arrived.place.busy());
     let offer = match upgrade::offer(&mut request) {
         None => None,
         Some(Ok(offer)) => Some(offer),

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::{
     author::PluginCommand,
     bus::{BusFlag, BusParser},
+    door::DoorArgs,
     plugins::PluginFlags,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{
@@ -89,6 +90,10 @@ pub struct ClientArgs {
     #[arg(long, value_name = "URL", env = "TUNNEL_PROXY", hide_env_values = true, help_heading = "Tunnel")]
     pub proxy: Option<ProxyUrl>,
 
+    /// Who signed the certificate of an https proxy, PEM [default: whom this system trusts]
+    #[arg(long, value_name = "FILE", help_heading = "Tunnel")]
+    pub proxy_ca: Option<PathBuf>,
+
     /// The key that names the tunnel [default: key.pem in your config folder, made on first use]
     #[arg(long, value_name = "FILE", env = "TUNNEL_KEY", hide_env_values = true, help_heading = "Tunnel")]
     pub key: Option<PathBuf>,
@@ -150,7 +155,7 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "NAME", help_heading = "Address")]
     pub domain: Option<Domain>,
 
-    /// How the proxy is reached from outside, as behind a TLS terminator [default: http://DOMAIN:PORT]
+    /// How the proxy is reached from outside, as behind a TLS terminator [default: http://DOMAIN:PORT, or https]
     #[arg(long, value_name = "URL", help_heading = "Address")]
     pub public_url: Option<PublicUrl>,
 
@@ -161,6 +166,10 @@ pub struct ProxyArgs {
     /// Believe X-Forwarded-For and -Proto of these peers, web servers in front; may be given again
     #[arg(long, value_name = "CIDR", help_heading = "Address")]
     pub trusted_proxy: Vec<Network>,
+
+    /// TLS and what else makes a connection.
+    #[command(flatten)]
+    pub door: DoorArgs,
 
     /// Where load balancers and monitors ask: /healthz, /readyz, /metrics, without a password and not for visitors
     /// [default: nowhere]
@@ -232,6 +241,7 @@ const PROXY_EXAMPLES: &str = "\
 Examples:
   tunnel proxy                                 for this machine, under http://localhost:6519
   tunnel proxy --listen 0.0.0.0:6519 --domain example.com
+  tunnel proxy --listen 0.0.0.0:443 --domain example.com --tls-certificate chain.pem --tls-key key.pem
   tunnel proxy --domain example.com --public-url https://example.com --trusted-proxy 127.0.0.1
                                                behind a TLS terminator on the same machine
   tunnel proxy --config proxy.toml --check     verify settings, policies and plugins

@@ -22,7 +22,7 @@ use super::{
     values::{Origin, SessionLabel, Target},
 };
 use crate::{
-    client::{Config, Event, HostHeader, OriginConfig},
+    client::{Config, Event, HostHeader, OriginConfig, ProxyCa},
     exchange::Forward,
     plugin::Role,
 };
@@ -44,6 +44,7 @@ pub struct ClientSettings {
     /// The files that were read.
     pub sources: Sources,
     proxy: Uri,
+    proxy_ca: Option<ProxyCa>,
     max_websocket_message: usize,
     ping_after: Duration,
 }
@@ -114,6 +115,7 @@ impl ClientSettings {
         for published in &mut published {
             published.plugins = chain(published.name.as_deref(), &file, &lines, &wanted, mistakes);
         }
+        let proxy_ca = proxy_ca(args, file.proxy_ca.as_deref(), &lines, &mut sources, mistakes);
         let in_file = file.plugin_cache.map(|cache| lines.resolve("plugin_cache", &cache)).transpose()?;
         Ok(Self {
             key: key_file(args.key.clone(), file.key, path, folder)?,
@@ -124,6 +126,7 @@ impl ClientSettings {
             file: path.map(Path::to_owned),
             sources,
             proxy: args.proxy.clone().or(file.proxy.map(|url| url.0)).unwrap_or_default().0,
+            proxy_ca,
             // The proxy's default; one that allows less says so at registration.
             max_websocket_message: file.max_websocket_message.map_or(16 << 20, |size| size.0.in_memory()),
             ping_after: file.ping_after.map_or(Duration::from_secs(10), |time| time.0.0),
@@ -137,6 +140,7 @@ impl ClientSettings {
             (name.clone(), origin.clone(), session.clone(), *connections)
         };
         self.proxy == other.proxy
+            && self.proxy_ca == other.proxy_ca
             && self.key == other.key
             && self.max_websocket_message == other.max_websocket_message
             && self.ping_after == other.ping_after
@@ -158,6 +162,7 @@ impl ClientSettings {
     ) -> Config {
         Config {
             proxy: self.proxy.clone(),
+            proxy_ca: self.proxy_ca.clone(),
             key,
             session: published.session.clone(),
             connections: published.connections,
@@ -354,6 +359,27 @@ fn origin_config(
 
 fn names(file: &TunnelFile) -> String {
     file.targets.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The flag's, or else the file's.
+fn proxy_ca(
+    args: &ClientArgs,
+    in_file: Option<&Path>,
+    lines: &Lines,
+    sources: &mut Sources,
+    mistakes: &mut Mistakes,
+) -> Option<ProxyCa> {
+    let wrong = |problem: String| match &args.proxy_ca {
+        Some(_) => FileError::of_flag("--proxy-ca".to_owned(), problem),
+        None => lines.wrong("proxy_ca", problem),
+    };
+    let path = match (&args.proxy_ca, in_file) {
+        (Some(path), _) => path.clone(),
+        (None, path) => mistakes.take(lines.resolve("proxy_ca", path?))?,
+    };
+    let read = sources.read(&path).map_err(|error| error.to_string());
+    let read = read.and_then(|pem| ProxyCa::read(&pem));
+    mistakes.take(read.map_err(|problem| wrong(format!("{}: {problem}", path.display()))))
 }
 
 #[cfg(test)]

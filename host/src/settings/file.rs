@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::{
     bus::Bus,
     cli::LogFormat,
+    door::TlsTable,
     plugins::PluginTable,
     policy::PolicyTable,
     secret::SecretSource,
@@ -32,6 +33,8 @@ use crate::client::HostHeader;
 pub struct TunnelFile {
     /// As `--proxy`.
     pub proxy: Option<Written<ProxyUrl>>,
+    /// As `--proxy-ca`; a relative path starts at the file's folder.
+    pub proxy_ca: Option<PathBuf>,
     /// As `--key`; a relative path starts at the file's folder.
     pub key: Option<PathBuf>,
     /// As TARGET.
@@ -104,6 +107,12 @@ impl std::str::FromStr for Connections {
 pub struct ProxyFile {
     /// As `--listen`.
     pub listen: Option<Written<Listen>>,
+    /// As `--http`.
+    pub http: Option<Written<Listen>>,
+    /// As `--proxy-protocol`.
+    pub proxy_protocol: Option<Vec<Written<Network>>>,
+    /// TLS at the listener.
+    pub tls: Option<TlsTable>,
     /// As `--domain`.
     pub domain: Option<Written<Domain>>,
     /// As `--public-url`.
@@ -159,6 +168,9 @@ pub struct LimitsTable {
     pub max_unregistered: Option<NonZeroUsize>,
     pub registration_timeout: Option<Written<Wait>>,
     pub header_timeout: Option<Written<Wait>>,
+    pub idle_timeout: Option<Written<Wait>>,
+    pub max_connections: Option<NonZeroUsize>,
+    pub max_connections_per_address: Option<NonZeroUsize>,
     pub stall_timeout: Option<Written<Wait>>,
     pub min_rate: Option<Written<LeastRate>>,
     pub rate: Option<Written<RateLimit>>,

@@ -11,7 +11,7 @@ use super::{
     run::{Failure, stop_on_signals},
 };
 use crate::proxy::{
-    self,
+    self, TlsSwitch,
     policy::{Policy, PolicySwitch},
 };
 
@@ -61,7 +61,7 @@ pub(super) async fn serve(
     settings.config.report = reporter.proxy();
     let stop = stop_on_signals(reporter.clone())?;
     let proxy = proxy::bind(settings.config.clone()).await.map_err(Failure::Bind)?;
-    let mut in_force = proxy.policies();
+    let mut in_force = Switches { policies: proxy.policies(), tls: proxy.tls() };
     tokio::select! {
         () = proxy.run(stop) => {}
         never = keep_up(settings, again, &mut loader, &mut in_force, reporter) => match never {},
@@ -80,11 +80,26 @@ impl Reloadable for ProxySettings {
     }
 }
 
-impl InForce<ProxySettings> for PolicySwitch {
+/// What of a running proxy can be replaced.
+struct Switches {
+    policies: PolicySwitch,
+    tls: Option<TlsSwitch>,
+}
+
+impl InForce<ProxySettings> for Switches {
     fn replace(&mut self, running: &ProxySettings, changed: &ProxySettings, pack: &Pack) {
         for key in changed.differs_from(running) {
             tracing::warn!("{key} has changed; that takes effect at the next start");
         }
-        PolicySwitch::replace(self, &policies(changed, pack));
+        match (&self.tls, &changed.config.door.tls) {
+            (Some(tls), Some(settings)) => {
+                if let Err(error) = tls.replace(settings.clone()) {
+                    tracing::warn!(%error, "TLS stays as it is");
+                }
+            }
+            (None, None) => {}
+            _ => tracing::warn!("TLS was switched on or off; that takes effect at the next start"),
+        }
+        self.policies.replace(&policies(changed, pack));
     }
 }

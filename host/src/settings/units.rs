@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::values::Wrong;
 use crate::proxy::Rate;
@@ -73,6 +73,22 @@ impl FromStr for Wait {
             Some(_) => Err(Wrong("a time of 0 is too short; write for example 500ms".to_owned())),
             None => Err(Wrong(format!("\"{text}\" is no time; write a number and a unit: 30s, 500ms, 2m"))),
         }
+    }
+}
+
+/// A length of time that may be counted in days, or none at all: `180d`, `0s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongTime(pub Duration);
+
+impl FromStr for LongTime {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        let days = SpanRelativeTo::days_are_24_hours();
+        let span = text.trim().parse::<Span>().and_then(|span| span.to_duration(days)).ok();
+        let time = span.and_then(|time| Duration::try_from(time).ok());
+        time.map(Self)
+            .ok_or_else(|| Wrong(format!("\"{text}\" is no time; write a number and a unit: 180d, 52w, 24h")))
     }
 }
 

@@ -1,5 +1,8 @@
 //! What is established of a visitor's TLS connection: facts of the proxy's, which a visitor can't choose but by what it offers.
 
+/// Bytes of a certificate's subject; longer ones are cut off.
+pub const MAX_SUBJECT: usize = 1024;
+
 /// One connection's TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
@@ -11,4 +14,15 @@ pub struct Tls {
     pub server_name: Option<String>,
     /// The protocol that was agreed on (RFC 7301): `h2` or `http/1.1`.
     pub alpn: Option<String>,
+    /// The visitor's own certificate, verified.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A visitor's certificate, which an authority that the proxy trusts has signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Its subject, as text (RFC 4514 in spirit): `CN=alice, O=Example`.
+    pub subject: String,
+    /// SHA-256 of the whole certificate.
+    pub sha256: [u8; 32],
 }

@@ -186,7 +186,8 @@ pub(super) fn own_origins(config: &Config, address: SocketAddr, public_url: &str
         let port = address.port();
         listening.extend([format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")]);
     }
-    origins.extend(listening.iter().filter_map(|host| format!("http://{host}").parse().ok()));
+    let scheme = if config.door.tls.is_some() { "https" } else { "http" };
+    origins.extend(listening.iter().filter_map(|host| format!("{scheme}://{host}").parse().ok()));
     origins
 }
 

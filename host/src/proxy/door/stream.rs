@@ -16,7 +16,6 @@ use tokio_rustls::server::TlsStream;
 pub(crate) enum Stream {
     /// Without TLS.
     Plain(TcpStream),
-    #[expect(dead_code, reason = "the handshake comes with the settings of TLS")]
     /// With TLS, after its handshake. In a box, for it is some hundred bytes larger.
     Tls(Box<TlsStream<TcpStream>>),
 }
