@@ -76,6 +76,7 @@ fn request() -> Request {
             visitor: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -8,6 +8,9 @@ mod http {
     mod bodies;
     mod errors;
     mod fields;
+    mod grpc;
+    mod h2;
+    mod h2_floods;
     mod interim;
     mod origins;
     mod requests;
@@ -63,6 +66,13 @@ mod tls {
 mod nodes {
     mod admin;
     mod spread;
+}
+
+mod operators {
+    mod access_log;
+    mod api;
+    mod metrics;
+    mod traces;
 }
 
 mod plugins {

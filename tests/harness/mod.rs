@@ -9,8 +9,12 @@
 
 pub(crate) mod certificate;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod door;
+pub(crate) mod exposition;
+pub(crate) mod grpc;
 pub(crate) mod guest;
+pub(crate) mod h2;
 pub(crate) mod http1;
 pub(crate) mod load;
 pub(crate) mod memory;
@@ -28,7 +32,9 @@ pub(crate) mod v1;
 pub(crate) mod websocket;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use collector::Collector;
 pub(crate) use door::Door;
+pub(crate) use exposition::Exposition;
 pub(crate) use guest::{compiled, guest};
 pub(crate) use http1::Wire;
 pub(crate) use message::{Head, Reply, Request};

@@ -217,6 +217,7 @@ pub(crate) fn request(tunnel: TunnelName) -> Request {
             visitor: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

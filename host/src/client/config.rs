@@ -46,6 +46,20 @@ pub struct OriginConfig {
     pub insecure: bool,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
+    /// The version of HTTP that the origin is spoken to in.
+    pub protocol: OriginProtocol,
+}
+
+/// The version of HTTP that the origin is spoken to in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OriginProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: over TLS as ALPN agrees, else by prior knowledge (RFC 9113 section 3.3).
+    H2,
+    /// Over TLS whichever of the two ALPN agrees on (RFC 7301), HTTP/2 first; else HTTP/1.1.
+    Auto,
 }
 
 /// The `Host` header that the origin sees.

@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, StatusCode};
 
+use super::Witness;
 use crate::wire::{Notes, TunnelName};
 
 /// Identity of an exchange and facts about its visitor.
@@ -19,6 +20,8 @@ pub struct Context {
     pub notes: Notes,
     /// Takes interim (1xx) responses that arrive before the final one; `None` drops them.
     pub interim: Option<Interim>,
+    /// Told what happens to the exchange in this process; `None` where nobody listens.
+    pub witness: Option<Arc<dyn Witness>>,
 }
 
 impl fmt::Debug for Context {

@@ -84,6 +84,7 @@ mod tests {
                 visitor: None,
                 notes: Default::default(),
                 interim: None,
+                witness: None,
             },
         }
     }

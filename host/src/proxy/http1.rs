@@ -42,14 +42,15 @@ type VisitorIo = InterimIo<StrictIo<PacedIo<Lingering>>>;
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) arrived: Arrived,
-    pub(super) interims: Interims,
+    /// Where interim responses go, if they can go anywhere.
+    pub(super) interims: Option<Interims>,
     pub(super) unread: Unread,
 }
 
 /// One connection, from its first request to its last answer.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived) {
     let (peer, place) = (arrived.peer, arrived.place.clone());
-    let (io, unread) = Lingering::new(stream, place.ear());
+    let (io, unread) = Lingering::new(stream, Some(place.ear()));
     let bounds =
         Bounds { head: shared.config.limits.max_header_bytes, fields: shared.config.limits.max_headers };
     let counted = shared.bad_requests.clone();
@@ -67,15 +68,15 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     };
     let (io, interims) = InterimIo::new(io, Box::new(replace));
     let builder = builder(&shared.config.limits);
-    let (drain, let_go) = (shared.drain.clone(), LET_GO.min(shared.config.grace_period));
-    let node = shared.clone();
+    let (node, draining) = (shared.clone(), shared.clone());
     let (killing, slow) = (shared.clone(), shared.slow_visitors.clone());
     // Sessions die first, so that visitors who still wait hear what became of their request.
     let mut killed = std::pin::pin!(async move { killing.killed_and_told().await });
-    let connection = Arc::new(Connection { shared, arrived, interims: interims.clone(), unread });
+    let connection = Arc::new(Connection { shared, arrived, interims: Some(interims.clone()), unread });
+    let turns = interims.clone();
     let service = service_fn(move |request| {
         let connection = connection.clone();
-        let turn = connection.interims.turn();
+        let turn = turns.turn();
         let busy = connection.arrived.place.busy();
         let door = door.clone();
         let upgrade = request.extensions().get::<OnUpgrade>().cloned();
@@ -106,8 +107,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let mut http = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
 
     let mut leaving = std::pin::pin!(async move {
-        drain.cancelled().await;
-        tokio::time::sleep(let_go).await;
+        let_go(&draining).await;
         // It isn't idle; nor does it stay so for longer than a head may take.
         while arriving.is_mid_head() {
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -158,6 +158,12 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
         End::Overdue | End::Needed => close(parts.io.into_inner()).await,
         End::Served(_) | End::Killed => {}
     }
+}
+
+/// Ends when a draining node keeps no connection any longer that is unused.
+pub(super) async fn let_go(shared: &Shared) {
+    shared.drain.cancelled().await;
+    tokio::time::sleep(LET_GO.min(shared.config.grace_period)).await;
 }
 
 /// How a connection ended.

@@ -27,7 +27,7 @@ const LINGER_FOR: Duration = Duration::from_secs(2);
 /// A visitor's socket.
 pub(crate) struct Lingering {
     io: Stream,
-    ear: Ear,
+    ear: Option<Ear>,
     unread: Unread,
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -45,7 +45,7 @@ impl Unread {
 
 impl Lingering {
     /// Wraps a socket.
-    pub(crate) fn new(io: Stream, ear: Ear) -> (Self, Unread) {
+    pub(crate) fn new(io: Stream, ear: Option<Ear>) -> (Self, Unread) {
         let unread = Unread::default();
         (Self { io, ear, unread: unread.clone(), until: None }, unread)
     }
@@ -113,7 +113,9 @@ impl AsyncRead for Lingering {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.ear.heard();
+            if let Some(ear) = &self.ear {
+                ear.heard();
+            }
         }
         Poll::Ready(Ok(()))
     }

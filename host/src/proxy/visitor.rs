@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version, header, uri::PathAndQuery};
+use http::{HeaderMap, Method, StatusCode, Version, header, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tracing::Instrument;
@@ -23,8 +23,11 @@ use tracing::Instrument;
 use super::{
     OpenExchange, answer, attach,
     door::Listener,
+    grpc,
     http1::Connection,
+    interim::Interims,
     linger::Unread,
+    observe::Observed,
     outgoing::{self, Outgoing},
     own,
     pace::{Patience, Slow, SlowVisitors},
@@ -50,18 +53,39 @@ pub(super) async fn answer(
     let exchange = connection.shared.ids.next();
     let form = Form::of(request.headers());
     let head_only = request.method() == Method::HEAD;
+    let call = grpc::is_call(request.headers());
     // From here on: whoever answers without having read the body has to say so.
     let answered = Arc::new(AtomicBool::new(false));
-    let request = request.map(|inner| VisitorBody::new(inner, &connection, &answered));
-    let short = match dispatch(&connection, exchange, form, request).await {
+    let observed = Observed::begin(&connection.shared, &connection.arrived, exchange, &request);
+    let request = request.map(|inner| VisitorBody::new(inner, &connection, &answered, &observed));
+    let response = match dispatch(&connection, exchange, form, request, &observed).await {
         Ok(response) => {
             answered.store(true, Ordering::Relaxed);
-            return secured(&connection, response);
+            response
         }
-        Err(Failure::Forward(error)) => answer::failure(&error, exchange, form),
-        Err(Failure::Answered(response)) => *response,
+        Err(Failure::Forward(error)) => {
+            observed.failed(&error);
+            let mut response = answer::failure(&error, exchange, form);
+            if call {
+                let status = response.status();
+                grpc::tell(response.headers_mut(), status, error.detail());
+            }
+            without_body(response, head_only).map(Outgoing::from)
+        }
+        Err(Failure::Answered(response)) => without_body(*response, head_only).map(Outgoing::from),
     };
-    secured(&connection, without_body(short, head_only).map(Outgoing::from))
+    observed.answering(status(&response));
+    let length =
+        response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    secured(&connection, response.map(|body| body.observed(observed, length)))
+}
+
+/// What the visitor was told: a WebSocket that was granted is 101, also where HTTP/2 says 200.
+fn status(response: &http::Response<Outgoing>) -> StatusCode {
+    match response.extensions().get::<upgrade::Granted>() {
+        Some(_) => StatusCode::SWITCHING_PROTOCOLS,
+        None => response.status(),
+    }
 }
 
 /// RFC 6797 section 7.1 and 7.2: by https alone, and what the service says of itself stays.
@@ -72,6 +96,34 @@ fn secured(connection: &Connection, mut response: http::Response<Outgoing>) -> h
         response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
     }
     response
+}
+
+/// Why a request is refused before it is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unfit {
+    /// It has more header fields than are taken.
+    TooManyFields,
+    /// It announces the length of its body more than once.
+    Lengths,
+}
+
+/// Answers a request that nobody looks at.
+pub(super) fn unfit<B>(
+    connection: &Connection,
+    request: &http::Request<B>,
+    reason: Unfit,
+) -> http::Response<Outgoing> {
+    let error = match reason {
+        Unfit::TooManyFields => {
+            ForwardError::new(ErrorKind::RequestHeadTooLarge, "the request has too many header fields")
+        }
+        Unfit::Lengths => {
+            ForwardError::new(ErrorKind::BadRequest, "the request announces the length of its body twice")
+        }
+    };
+    let form = Form::of(request.headers());
+    let response = answer::failure(&error, connection.shared.ids.next(), form);
+    without_body(response, request.method() == Method::HEAD).map(Outgoing::from)
 }
 
 /// Why there is no answer from beyond the proxy.
@@ -91,6 +143,7 @@ async fn dispatch(
     exchange: ExchangeId,
     form: Form,
     request: http::Request<VisitorBody>,
+    observed: &Arc<Observed>,
 ) -> Result<http::Response<Outgoing>, Failure> {
     let shared = &connection.shared;
     let (method, uri) = (request.method(), request.uri());
@@ -117,9 +170,9 @@ async fn dispatch(
         Route::Tunnel { name, target: path } => {
             let outcome = shared.metrics.outcome();
             let destination = Destination { name, path, target };
-            let answered = forward(connection, exchange, form, request, destination).await;
+            let answered = forward(connection, exchange, form, request, destination, observed).await;
             match &answered {
-                Ok(response) => outcome.answered(response.status()),
+                Ok(response) => outcome.answered(status(response)),
                 Err(Failure::Answered(response)) => outcome.answered(response.status()),
                 Err(Failure::Forward(error)) => outcome.failed(error.kind().code()),
             }
@@ -165,8 +218,10 @@ async fn forward(
     form: Form,
     mut request: http::Request<VisitorBody>,
     destination: Destination,
+    observed: &Arc<Observed>,
 ) -> Result<http::Response<Outgoing>, Failure> {
-    let open = OpenExchange::new(connection.shared.clone(), connection.arrived.place.busy());
+    let busy = connection.arrived.place.busy();
+    let open = OpenExchange::new(connection.shared.clone(), observed.clone(), busy);
     let offer = match upgrade::offer(&mut request) {
         None => None,
         Some(Ok(offer)) => Some(offer),
@@ -175,9 +230,11 @@ async fn forward(
     let method = request.method().clone();
     // HTTP/1.0 knows no interim responses (RFC 9110 section 15.2), and an upgrade has one answer.
     let interim = request.version() == Version::HTTP_11 && offer.is_none();
-    let (interim, gate) = interim.then(|| connection.interims.begin()).unzip();
+    let interims = connection.interims.as_ref().filter(|_| interim);
+    let (interim, gate) = interims.map(Interims::begin).unzip();
     let mut request = build(connection, exchange, request, destination, offer.is_some());
     request.context.interim = interim;
+    observed.forwarding(connection.arrived.peer, &mut request);
     let span = tracing::debug_span!("exchange", tunnel = %request.context.tunnel, %exchange);
     let answer = connection.shared.pipeline.forward(request).instrument(span).await;
     drop(gate);
@@ -230,6 +287,7 @@ fn build(
             visitor: Some(visitor.address),
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }
@@ -271,15 +329,22 @@ struct VisitorBody {
     answered: Arc<AtomicBool>,
     patience: Patience,
     slow: SlowVisitors,
+    observed: Arc<Observed>,
 }
 
 impl VisitorBody {
-    fn new(inner: Incoming, connection: &Connection, answered: &Arc<AtomicBool>) -> Self {
+    fn new(
+        inner: Incoming,
+        connection: &Connection,
+        answered: &Arc<AtomicBool>,
+        observed: &Arc<Observed>,
+    ) -> Self {
         Self {
             inner,
             ended: false,
             unread: connection.unread.clone(),
             answered: Arc::clone(answered),
+            observed: Arc::clone(observed),
             patience: Patience::new(connection.shared.config.limits.pace),
             slow: connection.shared.slow_visitors.clone(),
         }
@@ -310,6 +375,7 @@ impl HttpBody for VisitorBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     hygiene::trailers(trailers);
                 }
+                self.observed.received(frame.data_ref().map_or(0, Bytes::len));
                 Some(Ok(frame))
             }
             Poll::Ready(Some(Err(error))) => Some(Err(broken(error))),

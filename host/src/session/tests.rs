@@ -87,6 +87,7 @@ fn get(body: Body) -> Request {
             visitor: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

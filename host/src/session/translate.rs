@@ -54,7 +54,7 @@ pub(super) fn head_of(start: RequestStart, kind: RequestKind) -> (RequestHead, B
 pub(super) fn context_of(start: &RequestStart, tunnel: TunnelName) -> Context {
     let visitor = start.visitor.as_deref().and_then(|address| address.parse().ok());
     let notes = start.notes.clone();
-    Context { exchange: ExchangeId(start.exchange), tunnel, visitor, notes, interim: None }
+    Context { exchange: ExchangeId(start.exchange), tunnel, visitor, notes, interim: None, witness: None }
 }
 
 /// The code and the sentence by which a failure travels between nodes.

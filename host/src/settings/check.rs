@@ -46,6 +46,9 @@ pub(super) async fn proxy(
     if let Some(bus) = &settings.bus {
         let _ = writeln!(out, "  bus  {}, which answers", bus.redis.address());
     }
+    for line in settings.observe.describe() {
+        let _ = writeln!(out, "  {line}");
+    }
     for (n, plan) in settings.plans.iter().enumerate() {
         let _ = writeln!(out, "  policy {}  {}  {}", n + 1, scope(plan), way(plan));
     }
@@ -72,6 +75,9 @@ pub(super) async fn client(
     let file =
         settings.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
     let _ = writeln!(out, "{file} is good: {}", many(pack.len(), "plugin"));
+    for line in settings.observe.describe() {
+        let _ = writeln!(out, "  {line}");
+    }
     for published in &settings.published {
         let plugins =
             if published.plugins.is_empty() { "no plugin".to_owned() } else { published.plugins.join(", ") };

@@ -13,6 +13,8 @@ use super::{
     author::PluginCommand,
     bus::{BusFlag, BusParser},
     door::DoorArgs,
+    observe::AdminArgs,
+    operate::ProxyTool,
     plugins::PluginFlags,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{
@@ -20,7 +22,7 @@ use super::{
         Target,
     },
 };
-use crate::client::HostHeader;
+use crate::client::{HostHeader, OriginProtocol};
 
 /// Publish a service behind a firewall through a public proxy
 #[derive(Debug, Parser)]
@@ -114,6 +116,11 @@ pub struct ClientArgs {
     #[arg(long, help_heading = "Service")]
     pub insecure_origin: bool,
 
+    /// The HTTP that the service is spoken to in: http1, h2 (also without TLS; gRPC needs it), or auto, as an https
+    /// service chooses [default: http1]
+    #[arg(long, value_name = "http1|h2|auto", help_heading = "Service")]
+    pub origin_protocol: Option<OriginProtocol>,
+
     /// Plugins on the way.
     #[command(flatten)]
     pub plugins: PluginFlags,
@@ -125,6 +132,10 @@ pub struct ClientArgs {
     /// Where compiled plugins are kept [default: a folder in your cache folder]
     #[arg(long, value_name = "FOLDER", help_heading = "Plugins")]
     pub plugin_cache: Option<PathBuf>,
+
+    /// Where monitors ask for this client's numbers, at /metrics; on this machine alone [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Tunnel")]
+    pub metrics: Option<AdminListen>,
 
     /// Verify the settings and load every plugin, say what is wrong, and end
     #[arg(long, help_heading = "File")]
@@ -145,8 +156,12 @@ pub struct ClientArgs {
 
 /// `tunnel proxy`.
 #[derive(Debug, Default, Clone, Args)]
-#[command(after_help = PROXY_EXAMPLES)]
+#[command(after_help = PROXY_EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct ProxyArgs {
+    /// What a running proxy is asked for, instead of running one.
+    #[command(subcommand)]
+    pub tool: Option<ProxyTool>,
+
     /// Where visitors and clients connect; port 0 takes a free one [default: 127.0.0.1:6519]
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Address")]
     pub listen: Option<Listen>,
@@ -171,10 +186,14 @@ pub struct ProxyArgs {
     #[command(flatten)]
     pub door: DoorArgs,
 
-    /// Where load balancers and monitors ask: /healthz, /readyz, /metrics, without a password and not for visitors
+    /// Where load balancers, monitors and operators ask: /healthz, /readyz, /metrics, /api/v1; not for visitors
     /// [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Nodes")]
     pub admin: Option<AdminListen>,
+
+    /// Who may ask there.
+    #[command(flatten)]
+    pub admin_args: AdminArgs,
 
     /// What clients may speak: v2, this program's own, and v1, that of the original's clients [default: v2,v1]
     #[arg(long, value_name = "v2,v1", help_heading = "Clients")]

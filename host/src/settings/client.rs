@@ -18,6 +18,7 @@ use super::{
     cli::{Cli, ClientArgs},
     document::{self, Lines, Mistakes},
     file::{self, FileError, TargetTable, TunnelFile},
+    observe::ClientPlan,
     plugins::{PluginTable, Sources, Wanted, load, wanted},
     values::{Origin, SessionLabel, Target},
 };
@@ -43,6 +44,8 @@ pub struct ClientSettings {
     pub file: Option<PathBuf>,
     /// The files that were read.
     pub sources: Sources,
+    /// What an operator sees.
+    pub observe: ClientPlan,
     proxy: Uri,
     proxy_ca: Option<ProxyCa>,
     max_websocket_message: usize,
@@ -115,6 +118,9 @@ impl ClientSettings {
         for published in &mut published {
             published.plugins = chain(published.name.as_deref(), &file, &lines, &wanted, mistakes);
         }
+        let metrics =
+            args.metrics.or(file.metrics.as_ref().map(|metrics| metrics.0)).map(|metrics| metrics.0);
+        let observe = ClientPlan::new(file.traces.as_ref(), metrics, &lines, mistakes);
         let proxy_ca = proxy_ca(args, file.proxy_ca.as_deref(), &lines, &mut sources, mistakes);
         let in_file = file.plugin_cache.map(|cache| lines.resolve("plugin_cache", &cache)).transpose()?;
         Ok(Self {
@@ -125,6 +131,7 @@ impl ClientSettings {
             plugin_cache: args.plugin_cache.clone().or(in_file),
             file: path.map(Path::to_owned),
             sources,
+            observe,
             proxy: args.proxy.clone().or(file.proxy.map(|url| url.0)).unwrap_or_default().0,
             proxy_ca,
             // The proxy's default; one that allows less says so at registration.
@@ -140,6 +147,7 @@ impl ClientSettings {
             (name.clone(), origin.clone(), session.clone(), *connections)
         };
         self.proxy == other.proxy
+            && self.observe == other.observe
             && self.proxy_ca == other.proxy_ca
             && self.key == other.key
             && self.max_websocket_message == other.max_websocket_message
@@ -348,12 +356,14 @@ fn origin_config(
     let written = table.and_then(|table| table.host_header.as_ref()).or(file.host_header.as_ref());
     let host_header = args.host_header.clone().or_else(|| written.map(|host| host.0.clone()));
     let insecure = table.and_then(|table| table.insecure_origin).or(file.insecure_origin);
+    let in_table = table.and_then(|table| table.origin_protocol.as_ref()).or(file.origin_protocol.as_ref());
     OriginConfig {
         scheme: origin.scheme,
         authority: origin.authority,
         host_header: host_header.unwrap_or(HostHeader::Keep),
         insecure: args.insecure_origin || insecure.unwrap_or(false),
         connect_timeout: file.connect_timeout.as_ref().map_or(Duration::from_secs(10), |time| time.0.0),
+        protocol: args.origin_protocol.or(in_table.map(|protocol| protocol.0)).unwrap_or_default(),
     }
 }
 

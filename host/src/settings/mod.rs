@@ -11,6 +11,8 @@ pub mod client;
 pub mod document;
 pub mod door;
 pub mod file;
+pub mod observe;
+pub mod operate;
 pub mod plugins;
 pub mod policy;
 pub mod proxy;
@@ -27,6 +29,7 @@ mod key;
 mod legacy;
 mod log;
 mod open_files;
+mod origin_protocol;
 mod printer;
 mod publish;
 mod reload;
@@ -74,6 +77,10 @@ pub enum SettingsError {
     NoTargets,
     #[error("{}", several(.0))]
     Several(Vec<SettingsError>),
+    #[error("the access log {} can't be written: {source}; make its folder, or let this user write there", path.display())]
+    AccessLog { path: std::path::PathBuf, source: std::sync::Arc<std::io::Error> },
+    #[error("{0}; see [traces] in the settings file")]
+    Traces(String),
     #[error("plugins can't be run here: {0}")]
     Engine(String),
     #[error("TUNNEL_LOG: {0}; write for example TUNNEL_LOG=tunnel=debug")]

@@ -27,7 +27,7 @@ use super::{
     client::{ClientSettings, default_key},
     demo_plugins,
     document::Mistakes,
-    key, log, open_files,
+    key, log, open_files, operate,
     proxy::ProxySettings,
     publish::publish,
     report::Reporter,
@@ -55,6 +55,10 @@ pub enum Failure {
     Origin(#[from] client::OriginError),
     #[error("{}", in_full(.0))]
     Refused(#[from] client::Refused),
+    #[error(transparent)]
+    Tool(#[from] operate::ToolError),
+    #[error("metrics can't be told on {address} (--metrics): {source}")]
+    Metrics { address: SocketAddr, source: io::Error },
     #[error("{}", in_full(.0))]
     Bind(BindError),
     #[error("the sample page of the demo can't listen: {0}")]
@@ -124,6 +128,9 @@ async fn run_client(args: ClientArgs) -> Result<(), Failure> {
 }
 
 async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
+    if let Some(tool) = &args.tool {
+        return print(operate::operate(tool).await?.as_bytes());
+    }
     let format = args.output.log_format;
     let mut mistakes = Mistakes::default();
     let load = |mistakes: &mut Mistakes| ProxySettings::load(&args, mistakes);
@@ -227,6 +234,7 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         grace_period: Duration::from_millis(500),
         // The page shows an upload's progress, which takes more than the 500 kB of a public proxy.
         limits: proxy::Limits { max_body: Some(1_000_000_000), ..proxy::Limits::default() },
+        observe: proxy::observe::Observe::default(),
         report: reporter.demo_proxy(),
     }
 }
@@ -243,6 +251,7 @@ fn demo_client(
         host_header: HostHeader::Keep,
         insecure: false,
         connect_timeout: Duration::from_secs(10),
+        protocol: Default::default(),
     };
     let max_websocket_message = proxy::Limits::default().max_websocket_message;
     Ok(client::Config {

@@ -107,6 +107,19 @@ pub struct Refusal {
     pub retry: bool,
 }
 
+impl Message {
+    /// Bytes of a body, or of a WebSocket message, that it carries.
+    pub fn payload(&self) -> usize {
+        match self {
+            Self::HttpRequest(start) | Self::WsRequest(start) => start.body.len(),
+            Self::HttpResponse(start) | Self::WsResponse(start) => start.body.len(),
+            Self::Body(part) => part.data.len(),
+            Self::WsMessage(part) => part.data.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// The head of a request, with its body's first piece.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestStart {

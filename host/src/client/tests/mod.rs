@@ -33,6 +33,7 @@ impl TestOrigin {
             host_header: HostHeader::Keep,
             insecure: false,
             connect_timeout: Duration::from_secs(10),
+            protocol: Default::default(),
         };
         Self { listener, config }
     }
@@ -107,6 +108,7 @@ pub(super) fn context(interim: Option<Interim>) -> Context {
         visitor: None,
         notes: Default::default(),
         interim,
+        witness: None,
     }
 }
 

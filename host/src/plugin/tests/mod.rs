@@ -94,6 +94,7 @@ fn request(body: &'static str) -> Request {
             visitor: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -61,6 +61,7 @@ fn upgrade() -> Request {
             visitor: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -22,11 +22,19 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::CloseFrame};
 
-use super::{Config, LAST_WORDS, Shared, answer, config::Dialects, outgoing::Outgoing, upgrade};
+use super::{
+    Config, LAST_WORDS, Shared, answer,
+    config::Dialects,
+    outgoing::Outgoing,
+    upgrade::{self, Offer},
+};
 use crate::{
     exchange::{Body, ExchangeId, hygiene},
     wire::{NONCE_HEADER, SUBPROTOCOL, registration::NONCE_LENGTH},
 };
+
+/// Bytes of what a client says it is.
+const LONGEST_AGENT: usize = 100;
 
 /// What a client and this proxy have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +51,14 @@ pub(super) async fn subscribe<B: http_body::Body>(
     exchange: ExchangeId,
 ) -> http::Response<Outgoing> {
     let refuse = |status, code, text: &str| refuse(status, code, text, exchange);
-    let upgraded = match upgrade::offer(&mut request) {
-        Some(Ok(offer)) => offer,
-        Some(Err(_)) | None => {
-            return refuse(
-                StatusCode::UPGRADE_REQUIRED,
-                "upgrade-required",
-                "clients attach here, by a WebSocket of version 13",
-            );
-        }
+    let offer = upgrade::offer(&mut request).and_then(Result::ok);
+    // Clients speak HTTP/1.1 here; their one WebSocket gains nothing by sharing a connection.
+    let Some((accept, upgraded)) = offer.and_then(Offer::into_parts) else {
+        return refuse(
+            StatusCode::UPGRADE_REQUIRED,
+            "upgrade-required",
+            "clients attach here, by a WebSocket of version 13 over HTTP/1.1",
+        );
     };
     let dialect = match choose(shared.config.dialects, request.headers()) {
         Ok(dialect) => dialect,
@@ -71,7 +78,7 @@ pub(super) async fn subscribe<B: http_body::Body>(
     if getrandom::fill(&mut nonce).is_err() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "no-randomness", "the proxy has no randomness");
     }
-    let (accept, upgraded) = upgraded.into_parts();
+    let agent = request.headers().get(header::USER_AGENT).map(|agent| agent_of(agent.as_bytes()));
     let mut response = http::Response::new(Outgoing::from(Body::empty()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -81,11 +88,11 @@ pub(super) async fn subscribe<B: http_body::Body>(
     let shared = Arc::clone(shared);
     match dialect {
         Dialect::V1 => {
-            let attachment = v1::Attachment::new(Arc::clone(&shared), peer);
+            let attachment = v1::Attachment::new(Arc::clone(&shared), peer, agent);
             shared.sessions.spawn(attachment.run(upgraded, permit));
         }
         Dialect::V2 => {
-            let attachment = v2::Attachment::new(Arc::clone(&shared), peer, nonce);
+            let attachment = v2::Attachment::new(Arc::clone(&shared), peer, agent, nonce);
             shared.sessions.spawn(attachment.run(upgraded, permit));
             let nonce =
                 HeaderValue::try_from(URL_SAFE_NO_PAD.encode(nonce)).expect("base64url is plain text");
@@ -142,11 +149,17 @@ fn refuse(
     response
 }
 
+/// What a client says it is, cut to what a list has room for.
+fn agent_of(agent: &[u8]) -> String {
+    String::from_utf8_lossy(&agent[..agent.len().min(LONGEST_AGENT)]).into_owned()
+}
+
 /// What comes of a client's first words, if they come in time and while the node lives. Then it doesn't count any more among
 /// those that haven't registered.
 async fn in_time<T>(
     shared: &Shared,
     client: SocketAddr,
+    dialect: &'static str,
     permit: OwnedSemaphorePermit,
     registering: impl Future<Output = Option<T>>,
 ) -> Option<T> {
@@ -156,6 +169,7 @@ async fn in_time<T>(
     };
     drop(permit);
     registered.unwrap_or_else(|_| {
+        shared.metrics.clients.registration(dialect, "too-late");
         tracing::debug!(%client, "a client didn't register in time");
         None
     })

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::super::{Event, Shared};
+use super::super::{Event, Shared, roster::Listed};
 use crate::{
     bus::{Registration, Seat, SeatState, TooManySeats},
     exchange::{Forward, ForwardFuture, Request},
@@ -27,8 +27,11 @@ pub(super) async fn take(
     shared: &Shared,
     name: &TunnelName,
     handle: &Handle,
+    listed: &Listed,
 ) -> Result<Registration, TooManySeats> {
-    let seat = shared.bus.register(name.clone(), Arc::new(SessionSeat(handle.clone())))?;
+    let number = listed.entry.number;
+    let seat = shared.bus.register(name.clone(), Arc::new(SessionSeat { handle: handle.clone(), number }))?;
+    listed.entry.named(name);
     shared.bus.announced(name).await;
     Ok(seat)
 }
@@ -60,21 +63,28 @@ pub(super) async fn run<T: Transport>(shared: &Shared, handle: &Handle, driver: 
 }
 
 /// A session as the bus sees it.
-struct SessionSeat(Handle);
+struct SessionSeat {
+    handle: Handle,
+    /// In the list of sessions.
+    number: u64,
+}
 
 impl Forward for SessionSeat {
     fn forward(&self, request: Request) -> ForwardFuture<'_> {
-        self.0.forward(request)
+        if let Some(witness) = &request.context.witness {
+            witness.taken(self.number);
+        }
+        self.handle.forward(request)
     }
 }
 
 impl Seat for SessionSeat {
     fn busy(&self) -> usize {
-        self.0.busy()
+        self.handle.busy()
     }
 
     fn state(&self) -> SeatState {
-        match self.0.state() {
+        match self.handle.state() {
             State::Open => SeatState::Open,
             State::Leaving => SeatState::Leaving,
             State::Draining | State::Ended => SeatState::Closed,

@@ -15,10 +15,18 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{super::Shared, farewell, gate::Gate, in_time, now, seat};
+use super::{
+    super::{
+        Shared,
+        roster::{Listed, Peer},
+    },
+    farewell,
+    gate::Gate,
+    in_time, now, seat,
+};
 use crate::{
     bus::Registration,
-    session::{self, Handle, v1::Registrar},
+    session::{self, v1::Registrar},
     wire::{
         TunnelName,
         v1::{FromClient, MAX_REGISTRATION, MandateToken, RegistrationRequest},
@@ -28,20 +36,24 @@ use crate::{
 /// Names of one connection.
 const MOST_NAMES: usize = 64;
 
+/// What it is called where sessions are listed and counted.
+const DIALECT: &str = "v1";
+
 type Socket = WebSocketStream<Gate<TokioIo<Upgraded>>>;
 
 /// One connected client.
 pub(super) struct Attachment {
     shared: Arc<Shared>,
     peer: SocketAddr,
+    agent: Option<String>,
 }
 
 /// The names that a session holds, each with its seat.
 type Seats = HashMap<TunnelName, Registration>;
 
 impl Attachment {
-    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
-        Self { shared, peer }
+    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, agent: Option<String>) -> Self {
+        Self { shared, peer, agent }
     }
 
     pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
@@ -52,7 +64,7 @@ impl Attachment {
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
-        match in_time(&self.shared, self.peer, permit, registering).await {
+        match in_time(&self.shared, self.peer, DIALECT, permit, registering).await {
             Some((socket, Ok((request, name)))) => self.serve(socket, request, name).await,
             Some((socket, Err(problem))) => self.turn_away(socket, problem).await,
             None => {}
@@ -93,13 +105,18 @@ impl Attachment {
         socket.get_mut().open();
         let (transport, mut registrar) = session::v1::over(socket, name.clone(), &shared.losses);
         let (handle, driver) = session::open(transport, seat::settings(shared, &name));
+        let peer = Peer { address: self.peer, dialect: DIALECT, agent: self.agent.clone() };
+        let listed = shared.roster.enter(peer, &handle);
         let mut seats = Seats::new();
-        self.take_seat(&request, name, &handle, &registrar, &mut seats).await;
-        let further = self.further(&handle, &mut registrar, &mut seats);
+        self.take_seat(&request, name, &listed, &registrar, &mut seats).await;
+        let further = self.further(&listed, &mut registrar, &mut seats);
         let ended = tokio::select! {
             ended = seat::run(shared, &handle, driver) => ended,
             () = further => unreachable!("it waits for the driver"),
         };
+        if !seats.is_empty() {
+            listed.ended(&ended);
+        }
         for (name, seat) in seats {
             drop(seat);
             seat::report_unregistered(shared, name, &ended);
@@ -107,11 +124,14 @@ impl Attachment {
     }
 
     /// Registers what the client goes on to ask for.
-    async fn further(&self, handle: &Handle, registrar: &mut Registrar, seats: &mut Seats) {
+    async fn further(&self, listed: &Listed, registrar: &mut Registrar, seats: &mut Seats) {
         while let Some(request) = registrar.next().await {
             match self.verify(&request).await {
-                Ok(name) => self.take_seat(&request, name, handle, registrar, seats).await,
-                Err(problem) => registrar.refuse(problem).await,
+                Ok(name) => self.take_seat(&request, name, listed, registrar, seats).await,
+                Err(problem) => {
+                    self.shared.metrics.clients.registration(DIALECT, "refused");
+                    registrar.refuse(problem).await;
+                }
             }
         }
         std::future::pending::<()>().await;
@@ -121,7 +141,7 @@ impl Attachment {
         &self,
         request: &RegistrationRequest,
         name: TunnelName,
-        handle: &Handle,
+        listed: &Listed,
         registrar: &Registrar,
         seats: &mut Seats,
     ) {
@@ -129,10 +149,14 @@ impl Attachment {
             return registrar.refuse(format!("a connection may have {MOST_NAMES} names at most")).await;
         }
         if !seats.contains_key(&name) {
-            match seat::take(&self.shared, &name, handle).await {
+            match seat::take(&self.shared, &name, &listed.entry.handle, listed).await {
                 Ok(seat) => seats.insert(name.clone(), seat),
-                Err(full) => return registrar.refuse(full.to_string()).await,
+                Err(full) => {
+                    self.shared.metrics.clients.registration(DIALECT, "too-many-sessions");
+                    return registrar.refuse(full.to_string()).await;
+                }
             };
+            self.shared.metrics.clients.registration(DIALECT, "registered");
             seat::report_registered(&self.shared, name.clone(), self.peer);
         }
         let hostname = self.shared.names.hostname_of(&name);
@@ -141,6 +165,7 @@ impl Attachment {
 
     /// Says what was wrong as clients expect it, and closes the connection.
     async fn turn_away(&self, mut socket: Socket, problem: String) {
+        self.shared.metrics.clients.registration(DIALECT, "refused");
         tracing::debug!(client = %self.peer, problem, "refused a registration");
         // A client that is gone already needs no answer.
         let _ = socket.send(Frame::Text(problem.into())).await;

@@ -14,7 +14,10 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{super::Shared, farewell, in_time, now, seat};
+use super::{
+    super::{Shared, roster::Peer},
+    farewell, in_time, now, seat,
+};
 use crate::{
     session,
     wire::{
@@ -27,18 +30,27 @@ use crate::{
 /// A registration has no headers.
 const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
 
+/// What it is called where sessions are listed and counted.
+const DIALECT: &str = "v2";
+
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// One connected client.
 pub(super) struct Attachment {
     shared: Arc<Shared>,
     peer: SocketAddr,
+    agent: Option<String>,
     nonce: [u8; NONCE_LENGTH],
 }
 
 impl Attachment {
-    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, nonce: [u8; NONCE_LENGTH]) -> Self {
-        Self { shared, peer, nonce }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        peer: SocketAddr,
+        agent: Option<String>,
+        nonce: [u8; NONCE_LENGTH],
+    ) -> Self {
+        Self { shared, peer, agent, nonce }
     }
 
     pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
@@ -50,7 +62,7 @@ impl Attachment {
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
-        match in_time(&self.shared, self.peer, permit, registering).await {
+        match in_time(&self.shared, self.peer, DIALECT, permit, registering).await {
             Some((socket, Ok((id, name)))) => self.serve(socket, id, name).await,
             Some((socket, Err(problem))) => self.turn_away(socket, problem).await,
             None => {}
@@ -83,9 +95,12 @@ impl Attachment {
     async fn serve(&self, socket: Socket, id: u64, name: TunnelName) {
         let shared = &self.shared;
         let (handle, driver) = session::open(socket, seat::settings(shared, &name));
-        let seat = match seat::take(shared, &name, &handle).await {
+        let peer = Peer { address: self.peer, dialect: DIALECT, agent: self.agent.clone() };
+        let listed = shared.roster.enter(peer, &handle);
+        let seat = match seat::take(shared, &name, &handle, &listed).await {
             Ok(seat) => seat,
             Err(full) => {
+                shared.metrics.clients.registration(DIALECT, "too-many-sessions");
                 let refusal =
                     Refusal { code: "too-many-sessions".into(), text: full.to_string(), retry: true };
                 driver.refuse(Message::RegistrationResponse { id, outcome: Err(refusal) }).await;
@@ -94,9 +109,11 @@ impl Attachment {
         };
         let registered = self.registered(name.clone());
         let driver = driver.greet(Message::RegistrationResponse { id, outcome: Ok(registered) });
+        shared.metrics.clients.registration(DIALECT, "registered");
         seat::report_registered(shared, name.clone(), self.peer);
         let ended = seat::run(shared, &handle, driver).await;
         drop(seat);
+        listed.ended(&ended);
         seat::report_unregistered(shared, name, &ended);
     }
 
@@ -116,6 +133,8 @@ impl Attachment {
 
     /// Says what was wrong and closes the connection.
     async fn turn_away(&self, mut socket: Socket, problem: Problem) {
+        let outcome = if let Problem::Refused(..) = problem { "refused" } else { "broken" };
+        self.shared.metrics.clients.registration(DIALECT, outcome);
         let (code, reason) = match problem {
             Problem::Gone => return,
             Problem::TooLarge => (CloseCode::Size, "a registration is shorter".into()),

@@ -8,6 +8,7 @@ mod announced;
 mod certificate;
 mod config;
 mod crowd;
+mod preface;
 mod stream;
 mod tls;
 
@@ -22,7 +23,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 pub(super) use self::{
-    accept::{ACCEPT_PAUSE, accept, is_theirs},
+    accept::accept,
     crowd::{Busy, Crowd, Ear, Place},
     stream::Stream,
     tls::TlsDoor,
@@ -32,7 +33,7 @@ pub use self::{
     config::{Challenges, DoorSettings},
     tls::{TlsError, TlsSettings, VisitorCertificates},
 };
-use super::{Shared, http1};
+use super::{Shared, http1, http2};
 use crate::{exchange::Scheme, wire::Tls};
 
 /// What a connection shows of itself before its first request.
@@ -106,18 +107,42 @@ async fn serve(
             return None;
         }
         let Some(door) = shared.tls.as_ref().filter(|_| secure) else {
-            return Some((Stream::Plain(socket), None, peer));
+            return plain(&shared, socket, &place).await.map(|(stream, http2)| (stream, http2, None, peer));
         };
         let (stream, tls) = door.shake(socket).await?;
-        Some((Stream::Tls(stream), Some(Arc::new(tls)), peer))
+        let http2 = tls.alpn.as_deref() == Some("h2");
+        Some((Stream::Tls(stream), http2, Some(Arc::new(tls)), peer))
     };
     let begun = tokio::select! {
         begun = beginning => begun,
         () = needed.cancelled() => None,
         () = shared.kill.cancelled() => None,
     };
-    if let Some((stream, tls, peer)) = begun {
-        http1::serve(shared, stream, Arrived { peer, tls, listener, place: Arc::new(place) }).await;
+    let Some((stream, http2, tls, peer)) = begun else { return };
+    let arrived = Arrived { peer, tls, listener, place: Arc::new(place) };
+    if http2 {
+        http2::serve(shared, stream, arrived).await;
+    } else {
+        http1::serve(shared, stream, arrived).await;
+    }
+}
+
+/// A connection without TLS, and whether it speaks HTTP/2, which is said by what it begins with.
+async fn plain(shared: &Shared, mut socket: TcpStream, place: &Place) -> Option<(Stream, bool)> {
+    let limits = &shared.config.limits;
+    let known = tokio::select! {
+        biased;
+        known = preface::speaks_http2(&mut socket) => known,
+        // Nothing is said to a connection that says nothing.
+        () = http1::let_go(shared) => return None,
+        () = place.is_overdue(limits.idle_timeout, limits.header_timeout) => return None,
+    };
+    match known {
+        Ok((http2, ahead)) => Some((Stream::Plain(ahead, socket), http2)),
+        Err(error) => {
+            tracing::debug!(%error, "a connection broke off before it began");
+            None
+        }
     }
 }
 

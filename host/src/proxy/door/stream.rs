@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -14,8 +15,8 @@ use tokio_rustls::server::TlsStream;
 
 /// A visitor's connection.
 pub(crate) enum Stream {
-    /// Without TLS.
-    Plain(TcpStream),
+    /// Without TLS, and with what was read of it to know what it is.
+    Plain(Bytes, TcpStream),
     /// With TLS, after its handshake. In a box, for it is some hundred bytes larger.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -24,7 +25,7 @@ impl Stream {
     /// The socket below. What is read from it is lost to TLS.
     pub(crate) fn socket(&mut self) -> &mut TcpStream {
         match self {
-            Self::Plain(socket) => socket,
+            Self::Plain(_, socket) => socket,
             Self::Tls(stream) => stream.get_mut().0,
         }
     }
@@ -32,7 +33,7 @@ impl Stream {
     /// Makes the coming drop a reset, which no visitor takes for the regular end of a body; nor is TLS brought to an end.
     pub(crate) fn reset(&self) {
         let socket = match self {
-            Self::Plain(socket) => socket,
+            Self::Plain(_, socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
         };
         // Where it fails the connection is gone already.
@@ -47,7 +48,11 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Plain(ahead, io) if ahead.is_empty() => Pin::new(io).poll_read(cx, buf),
+            Self::Plain(ahead, _) => {
+                buf.put_slice(&ahead.split_to(ahead.len().min(buf.remaining())));
+                Poll::Ready(Ok(()))
+            }
             Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
@@ -56,7 +61,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Plain(_, io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
@@ -67,21 +72,21 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Plain(_, io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(io) => io.is_write_vectored(),
+            Self::Plain(_, io) => io.is_write_vectored(),
             Self::Tls(io) => io.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Plain(_, io) => Pin::new(io).poll_flush(cx),
             Self::Tls(io) => Pin::new(io).poll_flush(cx),
         }
     }
@@ -90,7 +95,7 @@ impl AsyncWrite for Stream {
     /// cut off, and then to TCP.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Plain(_, io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
         }
     }

@@ -34,7 +34,7 @@ use crate::wire::{
 };
 
 /// What is offered to visitors (RFC 7301), the best first.
-const ALPN: &[&[u8]] = &[b"http/1.1"];
+const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// The first byte of every handshake (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;

@@ -38,6 +38,7 @@ fn policy(name: &'static str, domain: &str, path: Option<&str>) -> Policy {
         path: path.map(|path| path.parse().unwrap()),
         limits: PolicyLimits::default(),
         stages: Arc::new(move |_| Arc::new(Named(name, None))),
+        about: About::default(),
     }
 }
 
@@ -74,6 +75,7 @@ fn request(tunnel: TunnelName, path: &str, body: &'static str) -> Request {
             visitor: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -95,6 +95,7 @@ async fn round(stage: &Arc<dyn Forward>, args: &BenchArgs) -> Result<Duration, A
             visitor: Some((VISITOR, 0).into()),
             notes: Default::default(),
             interim: None,
+            witness: None,
         };
         let request = Request { head: head.clone(), body: Body::full(body.clone()), context };
         let failed = |error: crate::exchange::ForwardError| {

@@ -191,6 +191,7 @@ fn request(args: &RunArgs) -> Result<Request, AuthorError> {
             visitor: Some((args.visitor, 0).into()),
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     })
 }

@@ -3,24 +3,42 @@
 //! Owns the registry, and what the proxy itself counts. Others add theirs by [`Metrics::register`]. The labels of a metric have
 //! few values, none of which a visitor or a client can choose. Must not know how the numbers are asked for.
 
+mod sessions;
+mod tunnels;
+mod visitors;
+
+pub(super) use sessions::Sessions;
+pub(super) use tunnels::Tunnels;
+pub(super) use visitors::{Visitors, protocol};
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
 
 use super::Event;
-use crate::exchange::ErrorKind;
+use crate::{
+    exchange::ErrorKind,
+    plugin::{self, Exported},
+    wire::NodeId,
+};
 
 /// All of a node's numbers.
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
+    /// Those whose names get no prefix, because others chose them.
+    foreign: Mutex<Registry>,
+    pub(super) visitors: Visitors,
+    pub(super) clients: Sessions,
+    pub(super) tunnels: Tunnels,
     sessions: Gauge,
     exchanges: Gauge,
     connections: Gauge,
+    accepted: Counter,
     outcomes: Family<Outcome, Counter>,
 }
 
@@ -32,12 +50,18 @@ struct Outcome {
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    /// Numbers of this node, for so many tunnels also by tunnel.
+    pub(super) fn new(node: NodeId, per_tunnel: usize) -> Self {
         let metrics = Self {
             registry: Mutex::new(Registry::with_prefix("tunnel")),
+            foreign: Mutex::default(),
+            visitors: Visitors::new(),
+            clients: Sessions::new(),
+            tunnels: Tunnels::new(per_tunnel),
             sessions: Gauge::default(),
             exchanges: Gauge::default(),
             connections: Gauge::default(),
+            accepted: Counter::default(),
             outcomes: Family::default(),
         };
         metrics.register(|registry| {
@@ -51,6 +75,12 @@ impl Metrics {
             );
             let help = "Exchanges of this node's visitors by what came of them: the answer's class, or an error's code";
             registry.register("exchanges", help, metrics.outcomes.clone());
+            registry.register("connections", "Connections that were taken", metrics.accepted.clone());
+            let build = [("version", env!("CARGO_PKG_VERSION").to_owned()), ("node", node.to_string())];
+            registry.register("build", "The program, and this run of it", Info::new(build.to_vec()));
+            metrics.visitors.register(registry);
+            metrics.clients.register(registry);
+            metrics.tunnels.register(registry);
         });
         metrics
     }
@@ -60,15 +90,30 @@ impl Metrics {
         add(&mut self.registry());
     }
 
+    /// Adds others' metrics under the names that they have.
+    pub(super) fn register_foreign(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut lock(&self.foreign));
+    }
+
+    /// Adds what plugins and their host measure.
+    pub(super) fn register_plugins(&self, host: &plugin::Host) {
+        self.register(|registry| host.register(registry));
+        self.register_foreign(|registry| registry.register_collector(Box::new(Exported::of(host))));
+    }
+
     /// All numbers as they stand, in the text format of OpenMetrics.
     pub(super) fn text(&self) -> String {
         let mut out = String::new();
-        text::encode(&mut out, &self.registry()).expect("a String takes all that is written");
+        text::encode_registry(&mut out, &self.registry())
+            .and_then(|()| text::encode_registry(&mut out, &lock(&self.foreign)))
+            .and_then(|()| text::encode_eof(&mut out))
+            .expect("a String takes all that is written");
         out
     }
 
     /// A connection, until the guard is dropped.
     pub(super) fn connection(&self) -> Counted {
+        self.accepted.inc();
         Counted::new(&self.connections)
     }
 
@@ -80,6 +125,11 @@ impl Metrics {
     /// How many exchanges are under way.
     pub(super) fn exchanges(&self) -> usize {
         usize::try_from(self.exchanges.get()).unwrap_or(0)
+    }
+
+    /// How many connections are open.
+    pub(super) fn connections(&self) -> usize {
+        usize::try_from(self.connections.get()).unwrap_or(0)
     }
 
     /// Something that has to be told what came of an exchange.
@@ -100,10 +150,14 @@ impl Metrics {
         })
     }
 
-    // A panic while the lock is held can't leave the registry half-changed: each change is one call.
     fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.registry)
     }
+}
+
+// A panic while the lock is held can't leave the registry half-changed: each change is one call.
+fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One of those that a gauge counts.
