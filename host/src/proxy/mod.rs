@@ -10,6 +10,7 @@
 //! 5. the node leaves the bus.
 
 mod admin;
+pub mod admission;
 mod answer;
 mod attach;
 pub mod config;
@@ -31,6 +32,7 @@ mod visitor;
 #[cfg(test)]
 mod tests;
 
+pub use admission::{Registration, RegistrationSwitch};
 pub use config::{Config, Dialects, Limits, Rate};
 
 use std::{
@@ -48,6 +50,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     admin::Admin,
+    admission::Admission,
     attach::Spent,
     metrics::{Counted, Metrics},
     policy::{Base, PolicyStage, PolicySwitch},
@@ -145,6 +148,12 @@ impl Proxy {
         PolicySwitch(Arc::clone(&self.shared.pipeline))
     }
 
+    /// Replaces the rules of registration while the proxy runs.
+    pub fn registration(&self) -> RegistrationSwitch {
+        let hostnames = self.shared.names.hostnames().clone();
+        RegistrationSwitch { admission: Arc::clone(&self.shared.admission), hostnames }
+    }
+
     /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and eight seconds later.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, address, admin, shared } = self;
@@ -207,6 +216,8 @@ pub(crate) struct Shared {
     pub(crate) kill: CancellationToken,
     /// A permit for each connected client that hasn't registered yet.
     pub(crate) unregistered: Arc<Semaphore>,
+    /// Who may register.
+    pub(crate) admission: Arc<Admission>,
     /// Tokens of the original's dialect that have registered.
     pub(crate) spent: Spent,
     /// What that dialect couldn't carry.
@@ -221,9 +232,11 @@ impl Shared {
     fn new(mut config: Config, address: SocketAddr, node: NodeId, first_id: u64, bus: Arc<dyn Bus>) -> Self {
         let metrics = Metrics::new();
         let losses = v1::Losses::default();
+        let admission = Arc::new(Admission::new(config.registration.clone(), config.redis.as_ref()));
         metrics.register(|registry| {
             bus.register_metrics(registry);
             losses.register(registry);
+            admission.register_metrics(registry);
         });
         config.report = metrics.watch(config.report);
         let limits = &config.limits;
@@ -248,6 +261,7 @@ impl Shared {
             drain: CancellationToken::new(),
             kill: CancellationToken::new(),
             unregistered: Arc::new(Semaphore::new(limits.max_unregistered)),
+            admission,
             spent: Spent::new(config.redis.clone()),
             losses,
             metrics,
