@@ -13,6 +13,7 @@ pub mod file;
 pub mod plugins;
 pub mod policy;
 pub mod proxy;
+pub mod registration;
 pub mod report;
 pub mod run;
 pub mod secret;
@@ -70,8 +71,12 @@ pub enum SettingsError {
         "--all publishes the targets of a settings file; there is none yet: add [targets.NAME] to tunnel.toml"
     )]
     NoTargets,
+    #[error(transparent)]
+    NobodyMay(#[from] registration::NobodyMay),
     #[error("{}", several(.0))]
     Several(Vec<SettingsError>),
+    #[error("that is no invitation: it is one line, as tunnel proxy invite prints it")]
+    NoInvitation,
     #[error("plugins can't be run here: {0}")]
     Engine(String),
     #[error("TUNNEL_LOG: {0}; write for example TUNNEL_LOG=tunnel=debug")]

@@ -23,13 +23,14 @@ use super::{
     Output, SettingsError,
     author::{self, AuthorError, PluginCommand},
     check,
-    cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
+    cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs, ProxyTool},
     client::{ClientSettings, default_key},
     demo_plugins,
     document::Mistakes,
     key, log,
     proxy::ProxySettings,
     publish::publish,
+    registration::{self, InviteError},
     report::Reporter,
     serve::serve,
     signals::Signals,
@@ -49,6 +50,8 @@ pub enum Failure {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Author(#[from] AuthorError),
+    #[error(transparent)]
+    Invite(#[from] InviteError),
     #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
     #[error("{}", in_full(.0))]
@@ -123,6 +126,9 @@ async fn run_client(args: ClientArgs) -> Result<(), Failure> {
 }
 
 async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
+    if let Some(ProxyTool::Invite(args)) = &args.tool {
+        return print(format!("{}\n", registration::invite(args)?).as_bytes());
+    }
     let format = args.output.log_format;
     let mut mistakes = Mistakes::default();
     let load = |mistakes: &mut Mistakes| ProxySettings::load(&args, mistakes);
@@ -215,6 +221,8 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         domain: Domain::default().0,
         public_url: None,
         also_known_as: Vec::new(),
+        // It listens on this machine alone, as was asked for, and ends with its user's terminal.
+        registration: proxy::Registration::open(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
         dialects: proxy::Dialects::default(),
@@ -247,6 +255,8 @@ fn demo_client(
         proxy: url_of(proxy),
         key,
         session: None,
+        hostname: None,
+        invitation: None,
         connections: 1,
         target: format!("http://{sample}"),
         pipeline: Arc::new(Origin::new(&origin, max_websocket_message)?),
