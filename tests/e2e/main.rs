@@ -20,9 +20,13 @@ mod http {
     mod bodies;
     mod errors;
     mod fields;
+    mod grpc;
+    mod h2;
+    mod h2_floods;
     mod interim;
     mod origins;
     mod requests;
+    mod smuggling;
 }
 
 mod websocket {
@@ -55,6 +59,19 @@ mod limits {
     mod bodies;
     mod peers;
     mod registration;
+    mod slow;
+    mod visitors;
+}
+
+mod door {
+    mod announced;
+    mod places;
+}
+
+mod tls {
+    mod plain;
+    mod reload;
+    mod serving;
     mod visitors;
 }
 

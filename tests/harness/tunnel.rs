@@ -61,6 +61,8 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     /// Its admin listener, if it was given one.
     pub(crate) admin: Option<SocketAddr>,
+    /// Its listener for plain HTTP beside TLS, if it was given one.
+    pub(crate) http: Option<SocketAddr>,
     pub(crate) home: Home,
 }
 
@@ -76,13 +78,18 @@ impl Proxy {
     }
 
     async fn start_in(home: Home, listen: &str, arguments: &[&str]) -> Self {
-        let fixed = ["proxy", "--listen", listen, "--domain", "localhost", "--log-format", "json"];
+        Self::start_for("localhost", home, listen, arguments).await
+    }
+
+    /// A proxy of this domain.
+    pub(crate) async fn start_for(domain: &str, home: Home, listen: &str, arguments: &[&str]) -> Self {
+        let fixed = ["proxy", "--listen", listen, "--domain", domain, "--log-format", "json"];
         let mut process = Process::start("proxy", home.path(), fixed.iter().chain(arguments));
         let event = process.event("listening").await;
-        let [address, admin] =
-            ["address", "admin"].map(|key| event[key].as_str().and_then(|text| text.parse().ok()));
+        let [address, http, admin] =
+            ["address", "http", "admin"].map(|key| event[key].as_str().and_then(|text| text.parse().ok()));
         let address = address.unwrap_or_else(|| panic!("no address in {event}"));
-        Self { process, address, admin, home }
+        Self { process, address, admin, http, home }
     }
 
     /// Several proxies, joined by no bus, that clients may dial by this relay's URL.
@@ -127,8 +134,8 @@ impl Client {
 
     /// What visitors put in `Host`.
     pub(crate) fn host(&self) -> &str {
-        let host = self.public_url.strip_prefix("http://");
-        host.unwrap_or_else(|| panic!("not a plain URL: {}", self.public_url)).trim_end_matches('/')
+        let host = ["http://", "https://"].iter().find_map(|scheme| self.public_url.strip_prefix(scheme));
+        host.unwrap_or_else(|| panic!("no URL: {}", self.public_url)).trim_end_matches('/')
     }
 
     /// The tunnel's name.

@@ -110,7 +110,8 @@ impl Dialer {
         let url = format!("{scheme}://{authority}{SUBSCRIBE_PATH}");
         let url = url.parse().map_err(|_| format!("{} is no URL of a proxy", config.proxy))?;
         let tls = if secure {
-            Some(connect::trusting_system_roots().map_err(|error| error.to_string())?)
+            let roots = config.proxy_ca.as_ref().map(|ca| &*ca.0);
+            Some(connect::to_proxy(roots).map_err(|error| error.to_string())?)
         } else {
             None
         };

@@ -54,7 +54,12 @@ pub(super) fn apply(hand: &mut Hand, edits: Vec<Edit>) -> Result<(), HookError> 
             (Checked::Target(target), _) => hand.head.target = target,
             (Checked::Authority(authority), _) => hand.head.authority = authority,
             (edit, Some(response)) => change(&mut response.headers, edit),
-            (edit, None) => change(&mut hand.head.headers, edit),
+            (edit, None) => {
+                if let Checked::Set(name, _) | Checked::Append(name, _) | Checked::Remove(name) = &edit {
+                    hygiene::without_aliases(&mut hand.head.headers, name);
+                }
+                change(&mut hand.head.headers, edit);
+            }
         }
     }
     Ok(())

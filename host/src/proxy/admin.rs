@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Shared,
-    connection::{ACCEPT_PAUSE, is_theirs},
+    door::{ACCEPT_PAUSE, is_theirs},
     health::Readiness,
 };
 

@@ -14,17 +14,23 @@ pub mod admission;
 mod answer;
 mod attach;
 pub mod config;
-mod connection;
+pub mod door;
+mod grpc;
 mod health;
+mod http1;
+mod http2;
 mod interim;
 mod limits;
 mod linger;
 mod metrics;
 mod outgoing;
 mod own;
+mod pace;
 mod page;
+mod plain;
 pub mod policy;
 mod route;
+pub mod strict;
 mod unreadable;
 mod upgrade;
 mod visitor;
@@ -34,6 +40,7 @@ mod tests;
 
 pub use admission::{Registration, RegistrationSwitch};
 pub use config::{Config, Dialects, Limits, Rate};
+pub use pace::Pace;
 
 use std::{
     io,
@@ -45,6 +52,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderValue;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -52,9 +60,12 @@ use self::{
     admin::Admin,
     admission::Admission,
     attach::Spent,
+    door::{Busy, Crowd, TlsDoor, TlsError, TlsSettings},
     metrics::{Counted, Metrics},
+    pace::SlowVisitors,
     policy::{Base, PolicyStage, PolicySwitch},
     route::Names,
+    strict::BadRequests,
 };
 use crate::{
     bus::{Bus, MemoryBus, RedisBus},
@@ -79,13 +90,19 @@ pub async fn bind(config: Config) -> Result<Proxy, BindError> {
         Some(admin) => Some(listen("--admin", admin).await?),
         None => None,
     };
+    let no_tls = |error| BindError { flag: "--listen", address, source: io::Error::other(error) };
     let no_randomness = |error| BindError { flag: "--listen", address, source: io::Error::other(error) };
+    let plain = match config.door.http {
+        Some(http) => Some(listen("--http", http).await?),
+        None => None,
+    };
+    let tls = config.door.tls.clone().map(TlsDoor::new).transpose().map_err(no_tls)?;
     let random = || getrandom::u64().map_err(no_randomness);
     let (base, node) = (random()?, NodeId(random()?));
     let bus = bus_of(&config, node).await;
-    let shared = Arc::new(Shared::new(config, address, node, base, bus));
+    let shared = Arc::new(Shared::new(config, address, node, base, bus, tls));
     let admin = admin.map(|(listener, address)| Admin::start(listener, address, Arc::clone(&shared)));
-    Ok(Proxy { listener, address, admin, shared })
+    Ok(Proxy { listener, address, plain, admin, shared })
 }
 
 /// The bus that the settings want. It may still be connecting; then only the node's own tunnels are reached for now.
@@ -123,6 +140,8 @@ pub struct BindError {
 pub struct Proxy {
     listener: TcpListener,
     address: SocketAddr,
+    /// The listener for plain HTTP beside TLS.
+    plain: Option<(TcpListener, SocketAddr)>,
     admin: Option<Admin>,
     shared: Arc<Shared>,
 }
@@ -154,18 +173,34 @@ impl Proxy {
         RegistrationSwitch { admission: Arc::clone(&self.shared.admission), hostnames }
     }
 
+    /// Replaces certificates, and all else of TLS, while the proxy runs; nothing where it speaks none.
+    pub fn tls(&self) -> Option<TlsSwitch> {
+        self.shared.tls.clone().map(TlsSwitch)
+    }
+
     /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and eight seconds later.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { listener, address, admin, shared } = self;
+        let Self { listener, address, plain, admin, shared } = self;
         // Should this future be dropped half-way, nothing of it lives on.
         let _end = shared.kill.clone().drop_guard();
         let report = shared.config.report.clone();
         // Before anybody hears that it listens: the next thing may be a question whether it is ready.
         shared.serving.store(true, Ordering::Relaxed);
         let public_url = shared.names.public_url();
-        report(Event::Listening { address, public_url, admin: admin.as_ref().map(|admin| admin.address) });
+        let http = plain.as_ref().map(|(_, address)| *address);
+        report(Event::Listening {
+            address,
+            public_url,
+            http,
+            admin: admin.as_ref().map(|admin| admin.address),
+        });
 
-        connection::accept(listener, &shared, &stop).await;
+        let plainly = async {
+            if let Some((listener, _)) = plain {
+                door::accept(listener, door::Listener::Plain, &shared, &stop).await;
+            }
+        };
+        tokio::join!(door::accept(listener, door::Listener::Main, &shared, &stop), plainly);
         shared.bus.drain();
         shared.drain.cancel();
         report(Event::Draining { exchanges: shared.metrics.exchanges() });
@@ -195,6 +230,20 @@ impl Proxy {
     }
 }
 
+/// Puts other certificates, and all else of TLS, in force.
+#[derive(Clone)]
+pub struct TlsSwitch(Arc<TlsDoor>);
+
+impl TlsSwitch {
+    /// New connections are met by these settings.
+    ///
+    /// # Errors
+    /// TLS can't be spoken by them; what was in force stays.
+    pub fn replace(&self, settings: TlsSettings) -> Result<(), TlsError> {
+        self.0.replace(settings)
+    }
+}
+
 /// What all parts of one node share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -204,6 +253,10 @@ pub(crate) struct Shared {
     /// The origins by which clients may dial this proxy.
     pub(crate) origins: Vec<http::Uri>,
     pub(crate) bus: Arc<dyn Bus>,
+    /// Places for connections.
+    crowd: Arc<Crowd>,
+    /// What the listener speaks TLS by, if it does.
+    tls: Option<Arc<TlsDoor>>,
     /// Every exchange goes in here.
     pub(crate) pipeline: Arc<PolicyStage>,
     /// Connections of visitors, and their WebSockets. A node drains until these are done.
@@ -223,21 +276,44 @@ pub(crate) struct Shared {
     /// What that dialect couldn't carry.
     pub(crate) losses: v1::Losses,
     pub(crate) metrics: Metrics,
+    /// What visitors sent that isn't HTTP.
+    pub(crate) bad_requests: BadRequests,
+    /// Visitors that were too slow.
+    pub(crate) slow_visitors: SlowVisitors,
+    /// What went wrong with connections by HTTP/2.
+    pub(crate) http2: http2::Counts,
     /// It has begun to serve.
     serving: AtomicBool,
     ids: Ids,
 }
 
 impl Shared {
-    fn new(mut config: Config, address: SocketAddr, node: NodeId, first_id: u64, bus: Arc<dyn Bus>) -> Self {
+    fn new(
+        mut config: Config,
+        address: SocketAddr,
+        node: NodeId,
+        first_id: u64,
+        bus: Arc<dyn Bus>,
+        tls: Option<TlsDoor>,
+    ) -> Self {
         let metrics = Metrics::new();
         let losses = v1::Losses::default();
         let admission = Arc::new(Admission::new(config.registration.clone(), config.redis.as_ref()));
+        let (bad_requests, slow_visitors) = (BadRequests::default(), SlowVisitors::default());
+        let http2 = http2::Counts::default();
         metrics.register(|registry| {
+            http2.register(registry);
             bus.register_metrics(registry);
             losses.register(registry);
             admission.register_metrics(registry);
+            if let Some(tls) = &tls {
+                tls.register(registry);
+            }
+            bad_requests.register(registry);
+            slow_visitors.register(registry);
         });
+        let crowd = Crowd::new(config.limits.max_connections, config.limits.max_connections_per_address);
+        metrics.register(|registry| crowd.register(registry));
         config.report = metrics.watch(config.report);
         let limits = &config.limits;
         let base = Base {
@@ -255,6 +331,8 @@ impl Shared {
             names,
             node,
             bus,
+            crowd: Arc::new(crowd),
+            tls: tls.map(Arc::new),
             pipeline: Arc::new(pipeline),
             visitors: TaskTracker::new(),
             sessions: TaskTracker::new(),
@@ -265,6 +343,9 @@ impl Shared {
             spent: Spent::new(config.redis.clone()),
             losses,
             metrics,
+            bad_requests,
+            slow_visitors,
+            http2,
             serving: AtomicBool::new(false),
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,
@@ -278,6 +359,19 @@ impl Shared {
         tokio::time::sleep(LAST_WORDS).await;
     }
 
+    /// What answers by TLS say of the next visit.
+    fn hsts(&self) -> Option<HeaderValue> {
+        self.tls.as_ref().and_then(|tls| tls.in_force().settings.hsts.clone())
+    }
+
+    /// Whether a visitor has to have a certificate, and has none.
+    fn lacks_certificate(&self, arrived: &door::Arrived) -> bool {
+        let required = |tls: &Arc<TlsDoor>| {
+            tls.in_force().settings.visitors.as_ref().is_some_and(|visitors| visitors.required)
+        };
+        arrived.tls.as_ref().is_none_or(|tls| tls.client.is_none()) && self.tls.as_ref().is_some_and(required)
+    }
+
     /// The URL by which visitors reach a tunnel; no slash at the end.
     pub(crate) fn public_url_of(&self, name: &TunnelName) -> String {
         self.names.public_url_of(name)
@@ -288,11 +382,13 @@ impl Shared {
 pub(crate) struct OpenExchange {
     shared: Arc<Shared>,
     _counted: Counted,
+    /// The visitor's connection is in use; a WebSocket's too, which nobody else holds any more.
+    _busy: Busy,
 }
 
 impl OpenExchange {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self { _counted: shared.metrics.exchange(), shared }
+    fn new(shared: Arc<Shared>, busy: Busy) -> Self {
+        Self { _counted: shared.metrics.exchange(), _busy: busy, shared }
     }
 }
 
@@ -324,6 +420,8 @@ pub enum Event {
         address: SocketAddr,
         /// How the proxy is reached from outside, e.g. `http://localhost:6519`.
         public_url: String,
+        /// The address of the listener for plain HTTP beside TLS, if there is one.
+        http: Option<SocketAddr>,
         /// The address of the admin listener, if there is one.
         admin: Option<SocketAddr>,
     },

@@ -26,6 +26,11 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    /// The same body for HTTP/2, where frames say that there is none, whatever Content-Length says.
+    pub(super) fn in_frames(self) -> Self {
+        Self { phantom: false, ..self }
+    }
+
     /// The same body, which the proxy's answer in this turn ends with.
     pub(super) fn during(mut self, turn: Turn) -> Self {
         self._turn = Some(turn);

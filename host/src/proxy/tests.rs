@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Dialects, Event, Limits, Shared, bind};
+use super::{Config, Dialects, Event, Limits, Shared, bind, door::DoorSettings};
 use crate::{
     bus::{Registration, contract},
     exchange::{Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, Response},
@@ -35,6 +35,7 @@ use crate::{
 pub(crate) fn config() -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        door: DoorSettings::default(),
         domain: "localhost".to_owned(),
         public_url: None,
         also_known_as: Vec::new(),

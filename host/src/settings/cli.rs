@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::{
     author::PluginCommand,
     bus::{BusFlag, BusParser},
+    door::DoorArgs,
     plugins::PluginFlags,
     registration::{HostnameFlag, InviteArgs, KeyFlag},
     units::{MaxBody, RateLimit, Size, Wait},
@@ -20,7 +21,7 @@ use super::{
         Target,
     },
 };
-use crate::client::HostHeader;
+use crate::client::{HostHeader, OriginProtocol};
 
 /// Publish a service behind a firewall through a public proxy
 #[derive(Debug, Parser)]
@@ -90,6 +91,10 @@ pub struct ClientArgs {
     #[arg(long, value_name = "URL", env = "TUNNEL_PROXY", hide_env_values = true, help_heading = "Tunnel")]
     pub proxy: Option<ProxyUrl>,
 
+    /// Who signed the certificate of an https proxy, PEM [default: whom this system trusts]
+    #[arg(long, value_name = "FILE", help_heading = "Tunnel")]
+    pub proxy_ca: Option<PathBuf>,
+
     /// The key that names the tunnel [default: key.pem in your config folder, made on first use]
     #[arg(long, value_name = "FILE", env = "TUNNEL_KEY", hide_env_values = true, help_heading = "Tunnel")]
     pub key: Option<PathBuf>,
@@ -118,6 +123,11 @@ pub struct ClientArgs {
     /// Accept any certificate of an https service
     #[arg(long, help_heading = "Service")]
     pub insecure_origin: bool,
+
+    /// The HTTP that the service is spoken to in: http1, h2 (also without TLS; gRPC needs it), or auto, as an https
+    /// service chooses [default: http1]
+    #[arg(long, value_name = "http1|h2|auto", help_heading = "Service")]
+    pub origin_protocol: Option<OriginProtocol>,
 
     /// Plugins on the way.
     #[command(flatten)]
@@ -164,7 +174,7 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "NAME", help_heading = "Address")]
     pub domain: Option<Domain>,
 
-    /// How the proxy is reached from outside, as behind a TLS terminator [default: http://DOMAIN:PORT]
+    /// How the proxy is reached from outside, as behind a TLS terminator [default: http://DOMAIN:PORT, or https]
     #[arg(long, value_name = "URL", help_heading = "Address")]
     pub public_url: Option<PublicUrl>,
 
@@ -175,6 +185,10 @@ pub struct ProxyArgs {
     /// Believe X-Forwarded-For and -Proto of these peers, web servers in front; may be given again
     #[arg(long, value_name = "CIDR", help_heading = "Address")]
     pub trusted_proxy: Vec<Network>,
+
+    /// TLS and what else makes a connection.
+    #[command(flatten)]
+    pub door: DoorArgs,
 
     /// Where load balancers and monitors ask: /healthz, /readyz, /metrics, without a password and not for visitors
     /// [default: nowhere]
@@ -270,6 +284,7 @@ const PROXY_EXAMPLES: &str = "\
 Examples:
   tunnel proxy                                 for this machine, under http://localhost:6519
   tunnel proxy --listen 0.0.0.0:6519 --domain example.com --allow-key NAME
+  tunnel proxy --listen 0.0.0.0:443 --domain example.com --tls-certificate chain.pem --tls-key key.pem --allow-key NAME
   tunnel proxy --domain example.com --public-url https://example.com --trusted-proxy 127.0.0.1 --allow-key NAME
                                                behind a TLS terminator on the same machine
   tunnel proxy --config proxy.toml --check     verify settings, policies and plugins

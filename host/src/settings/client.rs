@@ -24,7 +24,7 @@ use super::{
     values::{Origin, SessionLabel, Target, Written},
 };
 use crate::{
-    client::{Config, Event, HostHeader, OriginConfig},
+    client::{Config, Event, HostHeader, OriginConfig, ProxyCa},
     exchange::Forward,
     plugin::Role,
     wire::{TunnelName, registration::MAX_INVITATION},
@@ -48,6 +48,7 @@ pub struct ClientSettings {
     pub sources: Sources,
     invitation: Option<String>,
     proxy: Uri,
+    proxy_ca: Option<ProxyCa>,
     max_websocket_message: usize,
     ping_after: Duration,
 }
@@ -120,6 +121,7 @@ impl ClientSettings {
             published.plugins = chain(published.name.as_deref(), &file, &lines, &wanted, mistakes);
         }
         let invitation = invitation(args, file.invitation.as_ref(), &lines, &mut sources)?;
+        let proxy_ca = proxy_ca(args, file.proxy_ca.as_deref(), &lines, &mut sources, mistakes);
         let in_file = file.plugin_cache.map(|cache| lines.resolve("plugin_cache", &cache)).transpose()?;
         Ok(Self {
             key: key_file(args.key.clone(), file.key, path, folder)?,
@@ -131,6 +133,7 @@ impl ClientSettings {
             sources,
             invitation,
             proxy: args.proxy.clone().or(file.proxy.map(|url| url.0)).unwrap_or_default().0,
+            proxy_ca,
             // The proxy's default; one that allows less says so at registration.
             max_websocket_message: file.max_websocket_message.map_or(16 << 20, |size| size.0.in_memory()),
             ping_after: file.ping_after.map_or(Duration::from_secs(10), |time| time.0.0),
@@ -144,6 +147,7 @@ impl ClientSettings {
             (name.clone(), origin.clone(), session.clone(), hostname.clone(), *connections)
         };
         self.proxy == other.proxy
+            && self.proxy_ca == other.proxy_ca
             && self.key == other.key
             && self.invitation == other.invitation
             && self.max_websocket_message == other.max_websocket_message
@@ -166,6 +170,7 @@ impl ClientSettings {
     ) -> Config {
         Config {
             proxy: self.proxy.clone(),
+            proxy_ca: self.proxy_ca.clone(),
             key,
             session: published.session.clone(),
             hostname: published.hostname.clone(),
@@ -393,17 +398,40 @@ fn origin_config(
     let written = table.and_then(|table| table.host_header.as_ref()).or(file.host_header.as_ref());
     let host_header = args.host_header.clone().or_else(|| written.map(|host| host.0.clone()));
     let insecure = table.and_then(|table| table.insecure_origin).or(file.insecure_origin);
+    let in_table = table.and_then(|table| table.origin_protocol.as_ref()).or(file.origin_protocol.as_ref());
     OriginConfig {
         scheme: origin.scheme,
         authority: origin.authority,
         host_header: host_header.unwrap_or(HostHeader::Keep),
         insecure: args.insecure_origin || insecure.unwrap_or(false),
         connect_timeout: file.connect_timeout.as_ref().map_or(Duration::from_secs(10), |time| time.0.0),
+        protocol: args.origin_protocol.or(in_table.map(|protocol| protocol.0)).unwrap_or_default(),
     }
 }
 
 fn names(file: &TunnelFile) -> String {
     file.targets.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The flag's, or else the file's.
+fn proxy_ca(
+    args: &ClientArgs,
+    in_file: Option<&Path>,
+    lines: &Lines,
+    sources: &mut Sources,
+    mistakes: &mut Mistakes,
+) -> Option<ProxyCa> {
+    let wrong = |problem: String| match &args.proxy_ca {
+        Some(_) => FileError::of_flag("--proxy-ca".to_owned(), problem),
+        None => lines.wrong("proxy_ca", problem),
+    };
+    let path = match (&args.proxy_ca, in_file) {
+        (Some(path), _) => path.clone(),
+        (None, path) => mistakes.take(lines.resolve("proxy_ca", path?))?,
+    };
+    let read = sources.read(&path).map_err(|error| error.to_string());
+    let read = read.and_then(|pem| ProxyCa::read(&pem));
+    mistakes.take(read.map_err(|problem| wrong(format!("{}: {problem}", path.display()))))
 }
 
 #[cfg(test)]

@@ -15,17 +15,18 @@ use serde::Deserialize;
 use super::{
     bus::Bus,
     cli::LogFormat,
+    door::TlsTable,
     plugins::PluginTable,
     policy::PolicyTable,
     registration::{HostnameFlag, RegistrationTable},
     secret::SecretSource,
-    units::{MaxBody, RateLimit, Size, Wait},
+    units::{LeastRate, MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target,
         Written,
     },
 };
-use crate::client::HostHeader;
+use crate::client::{HostHeader, OriginProtocol};
 
 /// `tunnel.toml`: the client's settings.
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +34,8 @@ use crate::client::HostHeader;
 pub struct TunnelFile {
     /// As `--proxy`.
     pub proxy: Option<Written<ProxyUrl>>,
+    /// As `--proxy-ca`; a relative path starts at the file's folder.
+    pub proxy_ca: Option<PathBuf>,
     /// As `--key`; a relative path starts at the file's folder.
     pub key: Option<PathBuf>,
     /// As TARGET.
@@ -47,6 +50,8 @@ pub struct TunnelFile {
     pub host_header: Option<Written<HostHeader>>,
     /// As `--insecure-origin`.
     pub insecure_origin: Option<bool>,
+    /// As `--origin-protocol`.
+    pub origin_protocol: Option<Written<OriginProtocol>>,
     /// As `--connections`.
     pub connections: Option<Written<Connections>>,
     /// As `--log-format`.
@@ -88,6 +93,8 @@ pub struct TargetTable {
     /// By default the file's.
     pub insecure_origin: Option<bool>,
     /// By default the file's.
+    pub origin_protocol: Option<Written<OriginProtocol>>,
+    /// By default the file's.
     pub connections: Option<Written<Connections>>,
     /// Names of the plugins that this service's exchanges pass, in this order; by default all of the file.
     pub plugins: Option<Vec<String>>,
@@ -111,6 +118,12 @@ impl std::str::FromStr for Connections {
 pub struct ProxyFile {
     /// As `--listen`.
     pub listen: Option<Written<Listen>>,
+    /// As `--http`.
+    pub http: Option<Written<Listen>>,
+    /// As `--proxy-protocol`.
+    pub proxy_protocol: Option<Vec<Written<Network>>>,
+    /// TLS at the listener.
+    pub tls: Option<TlsTable>,
     /// As `--domain`.
     pub domain: Option<Written<Domain>>,
     /// As `--public-url`.
@@ -169,6 +182,11 @@ pub struct LimitsTable {
     pub max_unregistered: Option<NonZeroUsize>,
     pub registration_timeout: Option<Written<Wait>>,
     pub header_timeout: Option<Written<Wait>>,
+    pub idle_timeout: Option<Written<Wait>>,
+    pub max_connections: Option<NonZeroUsize>,
+    pub max_connections_per_address: Option<NonZeroUsize>,
+    pub stall_timeout: Option<Written<Wait>>,
+    pub min_rate: Option<Written<LeastRate>>,
     pub rate: Option<Written<RateLimit>>,
     pub ping_after: Option<Written<Wait>>,
 }

@@ -17,6 +17,8 @@ enum Line<'a> {
         address: SocketAddr,
         public_url: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
+        http: Option<SocketAddr>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         admin: Option<SocketAddr>,
     },
     Registered {
@@ -153,8 +155,8 @@ fn tenths_of_milliseconds(time: Duration) -> f64 {
 /// What the proxy tells.
 pub(super) fn proxy(event: &proxy::Event) -> String {
     match event {
-        proxy::Event::Listening { address, public_url, admin } => {
-            Line::Listening { address: *address, public_url, admin: *admin }
+        proxy::Event::Listening { address, public_url, http, admin } => {
+            Line::Listening { address: *address, public_url, http: *http, admin: *admin }
         }
         proxy::Event::Registered { tunnel, public_url, client } => Line::Registered {
             name: Name { name: None },
@@ -228,13 +230,18 @@ mod tests {
         let public_url = "http://localhost:6519".to_owned();
         for (event, expected) in [
             (
-                proxy::Event::Listening { address, public_url: public_url.clone(), admin: None },
+                proxy::Event::Listening { address, public_url: public_url.clone(), http: None, admin: None },
                 json!({"event": "listening", "address": "127.0.0.1:6519", "public_url": public_url}),
             ),
             (
-                proxy::Event::Listening { address, public_url: public_url.clone(), admin: Some(address) },
+                proxy::Event::Listening {
+                    address,
+                    public_url: public_url.clone(),
+                    http: Some(address),
+                    admin: Some(address),
+                },
                 json!({"event": "listening", "address": "127.0.0.1:6519", "public_url": public_url,
-                       "admin": "127.0.0.1:6519"}),
+                       "http": "127.0.0.1:6519", "admin": "127.0.0.1:6519"}),
             ),
             (
                 proxy::Event::Registered {

@@ -15,8 +15,10 @@ use super::{
     bus::{InFile, RedisBus},
     cli::ProxyArgs,
     document::{self, Lines, Mistakes},
+    door,
     file::{self, LimitsTable, ProxyFile},
     legacy::Legacy,
+    open_files,
     plugins::{Sources, Wanted, wanted},
     policy::{self, Plan},
     registration::{Door, Given, Said},
@@ -25,7 +27,7 @@ use super::{
 };
 use crate::{
     plugin::Role,
-    proxy::{Config, Dialects, Limits, Registration},
+    proxy::{Config, Dialects, Limits, Registration, door::DoorSettings},
     wire::MAX_HEADERS,
 };
 
@@ -58,7 +60,7 @@ pub struct ProxySettings {
 }
 
 /// Keys of the file that can be changed while the proxy runs.
-const RELOADABLE: &[&str] = &["plugin", "application", "policy", "registration", "secrets"];
+const RELOADABLE: &[&str] = &["plugin", "application", "policy", "registration", "secrets", "tls"];
 
 /// How long a stopping proxy waits by default: as long as a slow answer may take to begin.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
@@ -129,7 +131,15 @@ impl ProxySettings {
         let fixed = text.map(|(_, text)| document::without(text, RELOADABLE)).unwrap_or_default();
         let bus = InFile { bus: file.bus.take(), password: file.bus_password.as_ref(), lines: &lines };
         let bus = bus.choose(args.bus.take(), &mut sources, mistakes, &mut advice);
+        let door = door::InFile {
+            tls: file.tls.take(),
+            http: file.http.take(),
+            proxy_protocol: file.proxy_protocol.take(),
+            lines: &lines,
+        };
+        let door = door.choose(&args.door, under, &mut sources, mistakes);
         let (mut config, output) = combine(args, file, &lines, mistakes, &mut advice);
+        config.door = door;
         config.redis = bus.as_ref().map(|bus| bus.redis.clone());
         config.registration = registration;
         let file = text.map(|(path, _)| path.to_owned());
@@ -187,6 +197,7 @@ fn combine(
     set(&mut limits.max_websocket_message, args.max_websocket_message.map(Size::in_memory));
     let config = Config {
         listen: listen.0,
+        door: DoorSettings::default(),
         domain: domain.unwrap_or_default().0,
         public_url,
         also_known_as: either(args.also_known_as, file.also_known_as).map(|url| url.0).collect(),
@@ -228,7 +239,11 @@ fn limits(table: LimitsTable, lines: &Lines, mistakes: &mut Mistakes) -> Limits 
     set(&mut limits.max_sessions_per_name, table.max_sessions_per_name.map(NonZeroUsize::get));
     set(&mut limits.max_unregistered, table.max_unregistered.map(NonZeroUsize::get));
     set(&mut limits.registration_timeout, table.registration_timeout.map(|time| time.0.0));
+    set(&mut limits.idle_timeout, table.idle_timeout.map(|time| time.0.0));
+    open_files::bound(&mut limits, table.max_connections, table.max_connections_per_address, lines, mistakes);
     set(&mut limits.header_timeout, table.header_timeout.map(|time| time.0.0));
+    set(&mut limits.pace.stall, table.stall_timeout.map(|time| time.0.0));
+    set(&mut limits.pace.least, table.min_rate.map(|rate| rate.0.0));
     set(&mut limits.rate, table.rate.map(|rate| rate.0.0));
     set(&mut limits.ping_after, table.ping_after.map(|time| time.0.0));
     limits
@@ -245,7 +260,7 @@ fn value<T>(written: Option<Written<T>>) -> Option<T> {
 }
 
 /// The flags if there are any, else the file's list.
-fn either<T>(flags: Vec<T>, file: Option<Vec<Written<T>>>) -> impl Iterator<Item = T> {
+pub(super) fn either<T>(flags: Vec<T>, file: Option<Vec<Written<T>>>) -> impl Iterator<Item = T> {
     let file = if flags.is_empty() { file.unwrap_or_default() } else { Vec::new() };
     flags.into_iter().chain(file.into_iter().map(|written| written.0))
 }
@@ -274,7 +289,10 @@ fn open_to_all(AdminListen(admin): AdminListen) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
+    use crate::proxy::Pace;
     use crate::settings::cli::{Cli, Command, LogFormat};
 
     const FILE: &str = r#"
@@ -295,6 +313,8 @@ mod tests {
         max_exchanges = 7
         rate = "10/s"
         ping_after = "3s"
+        stall_timeout = "20s"
+        min_rate = "1kB/s"
     "#;
 
     fn settings(line: &str, file: &str) -> Result<ProxySettings, SettingsError> {
@@ -335,6 +355,7 @@ mod tests {
         assert_eq!(config.limits.max_body, Some(1_000_000));
         assert_eq!((config.limits.max_headers, config.limits.max_exchanges), (50, 7));
         assert_eq!(config.limits.ping_after, Duration::from_secs(3));
+        assert_eq!(config.limits.pace, Pace { stall: Duration::from_secs(20), least: NonZeroU64::new(1000) });
         assert_eq!(config.limits.rate.unwrap().burst.get(), 20);
         assert_eq!(output.format, LogFormat::Json);
     }

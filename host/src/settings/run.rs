@@ -27,7 +27,7 @@ use super::{
     client::{ClientSettings, default_key},
     demo_plugins,
     document::Mistakes,
-    key, log,
+    key, log, open_files,
     proxy::ProxySettings,
     publish::publish,
     registration::{self, InviteError},
@@ -92,6 +92,7 @@ fn in_full(error: &(dyn Error + 'static)) -> String {
 /// # Errors
 /// The settings can't be used, the proxy refuses the client for good, or an address is taken.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
+    open_files::raise();
     match cli.command {
         None => run_client(cli.client).await,
         Some(Command::Proxy(args)) => run_proxy(*args).await,
@@ -218,6 +219,7 @@ fn is_taken(error: &(dyn Error + 'static)) -> bool {
 fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
     proxy::Config {
         listen,
+        door: proxy::door::DoorSettings::default(),
         domain: Domain::default().0,
         public_url: None,
         also_known_as: Vec::new(),
@@ -249,10 +251,12 @@ fn demo_client(
         host_header: HostHeader::Keep,
         insecure: false,
         connect_timeout: Duration::from_secs(10),
+        protocol: Default::default(),
     };
     let max_websocket_message = proxy::Limits::default().max_websocket_message;
     Ok(client::Config {
         proxy: url_of(proxy),
+        proxy_ca: None,
         key,
         session: None,
         hostname: None,

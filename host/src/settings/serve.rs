@@ -12,7 +12,7 @@ use super::{
     run::{Failure, stop_on_signals},
 };
 use crate::proxy::{
-    self, RegistrationSwitch,
+    self, RegistrationSwitch, TlsSwitch,
     policy::{Policy, PolicySwitch},
 };
 
@@ -66,7 +66,8 @@ pub(super) async fn serve(
     let stop = stop_on_signals(reporter.clone())?;
     let proxy = proxy::bind(settings.config.clone()).await.map_err(Failure::Bind)?;
     let private = settings.private;
-    let mut in_force = Switches { policies: proxy.policies(), registration: proxy.registration(), private };
+    let (policies, tls, registration) = (proxy.policies(), proxy.tls(), proxy.registration());
+    let mut in_force = Switches { policies, tls, registration, private };
     tokio::select! {
         () = proxy.run(stop) => {}
         never = keep_up(settings, again, &mut loader, &mut in_force, reporter) => match never {},
@@ -85,9 +86,10 @@ impl Reloadable for ProxySettings {
     }
 }
 
-/// What can be replaced while the proxy runs.
+/// What of a running proxy can be replaced.
 struct Switches {
     policies: PolicySwitch,
+    tls: Option<TlsSwitch>,
     registration: RegistrationSwitch,
     /// Nobody but this machine gets to where it listens.
     private: bool,
@@ -97,6 +99,15 @@ impl InForce<ProxySettings> for Switches {
     fn replace(&mut self, running: &ProxySettings, changed: &ProxySettings, pack: &Pack) {
         for key in changed.differs_from(running) {
             tracing::warn!("{key} has changed; that takes effect at the next start");
+        }
+        match (&self.tls, &changed.config.door.tls) {
+            (Some(tls), Some(settings)) => {
+                if let Err(error) = tls.replace(settings.clone()) {
+                    tracing::warn!(%error, "TLS stays as it is");
+                }
+            }
+            (None, None) => {}
+            _ => tracing::warn!("TLS was switched on or off; that takes effect at the next start"),
         }
         self.policies.replace(&policies(changed, pack));
         let mut rules = changed.config.registration.clone();

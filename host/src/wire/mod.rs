@@ -15,6 +15,7 @@ pub mod notes;
 pub mod registration;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod v1;
 
 pub use decode::{Decoded, Limits};
@@ -23,6 +24,7 @@ pub use message::Message;
 pub use name::{KeyName, TunnelName};
 pub use node::NodeId;
 pub use notes::Notes;
+pub use tls::Tls;
 
 /// The WebSocket subprotocol of this dialect.
 pub const SUBPROTOCOL: &str = "tunnel.v2.cbor";

@@ -33,6 +33,7 @@ impl TestOrigin {
             host_header: HostHeader::Keep,
             insecure: false,
             connect_timeout: Duration::from_secs(10),
+            protocol: Default::default(),
         };
         Self { listener, config }
     }

@@ -32,7 +32,7 @@ use super::{
     answer,
     config::Dialects,
     outgoing::Outgoing,
-    upgrade,
+    upgrade::{self, Offer},
 };
 use crate::{
     exchange::{Body, ExchangeId, Scheme, hygiene},
@@ -54,15 +54,14 @@ pub(super) async fn subscribe<B: http_body::Body>(
     exchange: ExchangeId,
 ) -> http::Response<Outgoing> {
     let refuse = |status, code, text: &str| refuse(status, code, text, exchange);
-    let upgraded = match upgrade::offer(&mut request) {
-        Some(Ok(offer)) => offer,
-        Some(Err(_)) | None => {
-            return refuse(
-                StatusCode::UPGRADE_REQUIRED,
-                "upgrade-required",
-                "clients attach here, by a WebSocket of version 13",
-            );
-        }
+    let offer = upgrade::offer(&mut request).and_then(Result::ok);
+    // Clients speak HTTP/1.1 here; their one WebSocket gains nothing by sharing a connection.
+    let Some((accept, upgraded)) = offer.and_then(Offer::into_parts) else {
+        return refuse(
+            StatusCode::UPGRADE_REQUIRED,
+            "upgrade-required",
+            "clients attach here, by a WebSocket of version 13 over HTTP/1.1",
+        );
     };
     let dialect = choose(shared.config.dialects, &shared.admission.rules().pages, request.headers());
     let dialect = match dialect {
@@ -97,7 +96,6 @@ pub(super) async fn subscribe<B: http_body::Body>(
     if getrandom::fill(&mut nonce).is_err() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "no-randomness", "the proxy has no randomness");
     }
-    let (accept, upgraded) = upgraded.into_parts();
     let mut response = http::Response::new(Outgoing::from(Body::empty()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -229,7 +227,8 @@ pub(super) fn own_origins(config: &Config, address: SocketAddr, public_url: &str
         let port = address.port();
         listening.extend([format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")]);
     }
-    origins.extend(listening.iter().filter_map(|host| format!("http://{host}").parse().ok()));
+    let scheme = if config.door.tls.is_some() { "https" } else { "http" };
+    origins.extend(listening.iter().filter_map(|host| format!("{scheme}://{host}").parse().ok()));
     origins
 }
 

@@ -178,15 +178,32 @@ fn targets_that_are_refused() {
     for host in ["", "a b", "a/b", "user@a", "a:b:c", "é", "http://u@a/"] {
         assert_eq!(read("GET", "/", &[host]), Err(BadTarget::BadHost), "{host}");
     }
-    assert_eq!(read("GET", "http://u@a/", &["a"]), Err(BadTarget::BadHost));
+    assert_eq!(read("GET", "http://u@a/", &["u@a"]), Err(BadTarget::BadHost));
 }
 
 #[test]
-fn an_absolute_target_takes_precedence_over_host() {
-    let read = |uri| read("GET", uri, &["other"]).unwrap();
-    assert_eq!(read("http://A.b:81//x%2Fy/../?"), ("A.b:81".to_owned(), "//x%2Fy/../?".to_owned()));
-    assert_eq!(read("http://a.b"), ("a.b".to_owned(), "/".to_owned()));
-    assert_eq!(read("http://a.b?x"), ("a.b".to_owned(), "/?x".to_owned()));
+fn an_absolute_target_names_the_host_that_host_names() {
+    let read = |uri, host| read("GET", uri, &[host]);
+    for (uri, host, authority, path) in [
+        ("http://A.b:81//x%2Fy/../?", "a.b:81", "A.b:81", "//x%2Fy/../?"),
+        ("http://a.b", "A.B", "a.b", "/"),
+        ("http://a.b?x", "a.b.:80", "a.b", "/?x"),
+        ("http://a.b:/", "a.b:80", "a.b:", "/"),
+        ("https://a.b/", "a.b:443", "a.b", "/"),
+        ("http://[::1]:80/", "[::1]", "[::1]:80", "/"),
+    ] {
+        assert_eq!(read(uri, host), Ok((authority.to_owned(), path.to_owned())), "{uri} {host}");
+    }
+    for (uri, host) in [
+        ("http://a.b/", "other"),
+        ("http://a.b/", "a.b:81"),
+        ("https://a.b/", "a.b:80"),
+        ("http://a.b:81/", "a.b"),
+        ("http://a.b/", "a.b.c"),
+        ("http://[::1]:80/", "[::1]:81"),
+    ] {
+        assert_eq!(read(uri, host), Err(BadTarget::OtherHost), "{uri} {host}");
+    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Bus for Away {
 #[tokio::test]
 async fn a_node_whose_bus_is_away_is_ready_for_its_own_tunnels() {
     let address = "127.0.0.1:1".parse().unwrap();
-    let node = Shared::new(config(), address, NodeId(1), 0, Arc::new(Away(MemoryBus::new(1))));
+    let node = Shared::new(config(), address, NodeId(1), 0, Arc::new(Away(MemoryBus::new(1))), None);
     assert_eq!(Readiness::of(&node), Readiness::Starting);
     node.serving.store(true, std::sync::atomic::Ordering::Relaxed);
     let ready = Readiness::of(&node);

@@ -6,15 +6,13 @@ use std::{
     io::{self, Write as _},
     num::NonZeroU32,
     path::PathBuf,
-    str::FromStr,
-    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::super::{units::Wait, values::Wrong};
+use super::super::units::LongTime;
 use crate::proxy::admission::{InvitationId, NamePattern};
 
 /// What an invitation begins with, so that programs that look for secrets in what is published find it.
@@ -33,7 +31,7 @@ pub struct InviteArgs {
 
     /// How long it may be used for the first time: 12h, 30d
     #[arg(long, value_name = "TIME", default_value = "7d")]
-    pub expires: Days,
+    pub expires: LongTime,
 
     /// How many keys it lets in; each of them for as long as it stands in the file
     #[arg(long, value_name = "N", default_value = "1")]
@@ -42,22 +40,6 @@ pub struct InviteArgs {
     /// A name that those may choose (blog, or pr-* for all that begin so); may be given again
     #[arg(long, value_name = "NAME")]
     pub hostname: Vec<NamePattern>,
-}
-
-/// A length of time, in days too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Days(pub Duration);
-
-impl FromStr for Days {
-    type Err = Wrong;
-
-    fn from_str(text: &str) -> Result<Self, Wrong> {
-        match text.strip_suffix('d').map(str::parse::<u32>) {
-            Some(Ok(days @ 1..)) => Ok(Self(Duration::from_secs(u64::from(days) * 24 * 60 * 60))),
-            Some(_) => Err(Wrong(format!("\"{text}\" is no number of days; write for example 30d"))),
-            None => text.parse().map(|Wait(time)| Self(time)),
-        }
-    }
 }
 
 /// Why there is no invitation.

@@ -191,7 +191,7 @@ fn an_invitation_is_printed_once_and_its_digest_kept() {
     let days = full.expires.unwrap() - known(&plain).expires.unwrap();
     assert!((days - 23 * 24 * 60 * 60).abs() < 60, "{days}");
     assert!(rules.ledger.is_some() && !rules.open);
-    for bad in ["0d", "xd", "30", "-1h"] {
+    for bad in ["xd", "30", "-1h"] {
         assert!(Line::try_parse_from(["invite", "--file", "x", "--expires", bad]).is_err(), "{bad}");
     }
     // Twice the same, and one that lacks what it is known by.
