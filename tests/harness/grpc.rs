@@ -91,7 +91,9 @@ pub(crate) async fn client(door: &Door) -> tonic::client::Grpc<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{}", door.address)).expect("a URL");
     let origin = format!("http://{}", door.host).parse().expect("a URL");
     let channel = endpoint.origin(origin).connect().await.expect("the proxy takes connections");
-    tonic::client::Grpc::new(channel)
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("the connection is up");
+    client
 }
 
 /// A client that came by TLS, and trusts what is in this file.
