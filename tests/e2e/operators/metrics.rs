@@ -159,11 +159,15 @@ async fn every_metric_is_documented_and_every_document_names_real_ones() {
     for (name, kind) in &real {
         assert_eq!(documented.get(name), Some(kind), "{name} in docs/metrics.md");
     }
-    // Those that take a Redis, a client of the original's dialect, a plugin that is refused something, a proxy that leaves, TLS, a crowd.
+    // Those that take a Redis, a client of the original's dialect, a plugin that is refused something, a proxy that leaves, TLS, a crowd,
+    // a visitor that does wrong.
     let rest = [
         "tunnel_v1_losses_total",
         "tunnel_client_moves_total",
         "tunnel_connections_refused_total",
+        "tunnel_bad_requests_total",
+        "tunnel_slow_visitors_total",
+        "tunnel_http2_connections_ended_total",
         "tunnel_tls_handshakes_total",
     ];
     let elsewhere = |name: &str| {
