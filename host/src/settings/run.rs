@@ -64,10 +64,7 @@ pub enum Failure {
     #[error(transparent)]
     Tool(#[from] operate::ToolError),
     #[error("metrics can't be told on {address} (--metrics): {source}")]
-    Metrics {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Metrics { address: SocketAddr, source: io::Error },
     #[error("{}", in_full(.0))]
     Bind(BindError),
     #[error("the sample page of the demo can't listen: {0}")]
