@@ -52,7 +52,7 @@ fn a_good_pair_is_taken_without_a_word() {
     let text = format!("http = '127.0.0.1:0'\n{TLS}hsts = '180d'\nhandshake_timeout = '5s'\n");
     let (door, errors, warnings) = chosen(&text, &[("c.pem", &certificate), ("k.pem", &key)]);
     assert_eq!((errors, warnings), (vec![], vec![]));
-    let tls = door.tls.unwrap();
+    let tls = door.tls.clone().unwrap();
     assert_eq!(tls.certificates[0].names(), ["*.example.com"]);
     assert_eq!(tls.hsts.unwrap(), "max-age=15552000");
     assert_eq!(tls.handshake_timeout, Duration::from_secs(5));
