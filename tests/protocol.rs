@@ -26,6 +26,8 @@ fn statement() -> Statement {
         audience: "ws://localhost:6519/proxy/subscribe".into(),
         issued_at: 1_800_000_000,
         expires_at: 1_800_000_060,
+        hostname: None,
+        invitation: None,
         session: Some("abc".into()),
     }
 }
@@ -96,7 +98,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         max_exchanges: 4096,
         node: Some(NodeId(0xab)),
     };
-    let refusal = Refusal { code: "wrong-nonce".into(), text: "no".into(), retry: true };
+    let refusal = Refusal { code: "wrong-nonce".into(), text: "no".into(), retry: true, retry_after: None };
     let trailers = headers(&[("etag", b"x")]);
     let ws =
         |kind, data: &'static [u8], end| Message::WsMessage(WsPart { id: 2, kind, data: data.into(), end });

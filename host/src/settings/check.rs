@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     proxy::{
-        Config, Rate,
+        Config, Rate, Registration,
         policy::{self, Destination},
     },
     wire::TunnelName,
@@ -51,6 +51,7 @@ pub(super) async fn proxy(
     for line in settings.observe.describe() {
         let _ = writeln!(out, "  {line}");
     }
+    let _ = writeln!(out, "  registration  {}", door(&settings.config.registration));
     for (n, plan) in settings.plans.iter().enumerate() {
         let _ = writeln!(out, "  policy {}  {}  {}", n + 1, scope(plan), way(plan));
     }
@@ -87,6 +88,16 @@ pub(super) async fn client(
         let _ = writeln!(out, "  {name}{plugins}, then {}", published.target());
     }
     Ok(out)
+}
+
+/// Who may come in.
+fn door(rules: &Registration) -> String {
+    let listed =
+        format!("{}, {}", many(rules.keys.len(), "key"), many(rules.invitations.len(), "invitation"));
+    let revoked =
+        if rules.revoked.is_empty() { String::new() } else { format!(", {} revoked", rules.revoked.len()) };
+    let others = if rules.open { "every other key" } else { "nobody else" };
+    format!("{listed} and {others}{revoked}")
 }
 
 fn warnings(mistakes: &mut Mistakes) -> String {

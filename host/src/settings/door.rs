@@ -96,6 +96,7 @@ pub(super) struct InFile<'a> {
     pub(super) tls: Option<TlsTable>,
     pub(super) http: Option<Written<Listen>>,
     pub(super) proxy_protocol: Option<Vec<Written<Network>>>,
+    pub(super) http2: Option<bool>,
     pub(super) lines: &'a Lines,
 }
 
@@ -108,7 +109,8 @@ impl InFile<'_> {
         sources: &mut Sources,
         mistakes: &mut Mistakes,
     ) -> DoorSettings {
-        let Self { tls: table, http, proxy_protocol, lines } = self;
+        let Self { tls: table, http, proxy_protocol, http2, lines } = self;
+        let http1_only = http2 == Some(false);
         let flags = args.tls_certificate.clone().zip(args.tls_key.clone());
         let mut reading = Reading { sources, mistakes, lines, now: Timestamp::now().as_second() };
         let wanted = table.is_some() || flags.is_some();
@@ -147,11 +149,13 @@ impl InFile<'_> {
             visitors,
             handshake_timeout: table.handshake_timeout.map_or(HANDSHAKE_TIMEOUT, |time| time.0.0),
             hsts: table.hsts.map(|time| hsts(time.0.0)),
+            http1_only,
         });
         DoorSettings {
             tls,
             http,
             challenges,
+            http1_only,
             proxy_protocol: super::proxy::either(args.proxy_protocol.clone(), proxy_protocol)
                 .map(|net| net.0)
                 .collect(),

@@ -23,13 +23,14 @@ use super::{
     Output, SettingsError,
     author::{self, AuthorError, PluginCommand},
     check,
-    cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
+    cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs, ProxyTool},
     client::{ClientSettings, default_key},
     demo_plugins,
     document::Mistakes,
     key, log, open_files, operate,
     proxy::ProxySettings,
     publish::publish,
+    registration::{self, InviteError},
     report::Reporter,
     serve::serve,
     service,
@@ -52,6 +53,8 @@ pub enum Failure {
     Author(#[from] AuthorError),
     #[error(transparent)]
     Service(#[from] service::ServiceError),
+    #[error(transparent)]
+    Invite(#[from] InviteError),
     #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
     #[error("{}", in_full(.0))]
@@ -132,8 +135,12 @@ async fn run_client(args: ClientArgs) -> Result<(), Failure> {
 }
 
 async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
-    if let Some(tool) = &args.tool {
-        return print(operate::operate(tool).await?.as_bytes());
+    match &args.tool {
+        Some(ProxyTool::Invite(args)) => {
+            return print(format!("{}\n", registration::invite(args)?).as_bytes());
+        }
+        Some(ProxyTool::Running(operation)) => return print(operate::operate(operation).await?.as_bytes()),
+        None => {}
     }
     let format = args.output.log_format;
     let mut mistakes = Mistakes::default();
@@ -228,6 +235,8 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         domain: Domain::default().0,
         public_url: None,
         also_known_as: Vec::new(),
+        // It listens on this machine alone, as was asked for, and ends with its user's terminal.
+        registration: proxy::Registration::open(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
         dialects: proxy::Dialects::default(),
@@ -263,6 +272,8 @@ fn demo_client(
         proxy_ca: None,
         key,
         session: None,
+        hostname: None,
+        invitation: None,
         connections: 1,
         target: format!("http://{sample}"),
         pipeline: Arc::new(Origin::new(&origin, max_websocket_message)?),

@@ -97,6 +97,7 @@ struct Fields {
     max_exchanges: u64,
     refusal: Option<String>,
     retry: bool,
+    retry_after: Option<Duration>,
     notes: Notes,
     node: Option<NodeId>,
     tls: Option<Arc<Tls>>,
@@ -105,7 +106,7 @@ struct Fields {
 impl Fields {
     fn read(&mut self, reader: &mut Reader, limits: &Limits) -> Result<(), DecodeError> {
         let key = reader.number()?;
-        if key > key::TLS {
+        if key > key::RETRY_AFTER {
             return reader.skip();
         }
         if key == key::KIND || self.seen & (1 << key) != 0 {
@@ -147,7 +148,8 @@ impl Fields {
                 self.node = Some(node.map_err(|_| DecodeError::WrongType { at, wanted: "a node's name" })?);
             }
             key::TLS => self.tls = Some(Arc::new(reader.tls()?)),
-            _ => unreachable!("the keys up to TLS are all named above"),
+            key::RETRY_AFTER => self.retry_after = Some(Duration::from_secs(reader.number()?)),
+            _ => unreachable!("the keys up to RETRY_AFTER are all named above"),
         }
         Ok(())
     }
@@ -227,7 +229,8 @@ impl Fields {
 
     fn into_registration_response(self) -> Result<Message, DecodeError> {
         if let Some(code) = self.refusal {
-            let outcome = Err(Refusal { code, text: self.text, retry: self.retry });
+            let Self { text, retry, retry_after, .. } = self;
+            let outcome = Err(Refusal { code, text, retry, retry_after });
             return Ok(Message::RegistrationResponse { id: self.id, outcome });
         }
         let Some(name) = self.name else {

@@ -20,7 +20,7 @@ pub enum Message {
         /// A COSE_Sign1, see [`registration`](super::registration).
         statement: Bytes,
     },
-    /// From the proxy: registered, or why not.
+    /// From the proxy: registered, or why not. A refusal that comes later ends the session: the registration holds no more.
     RegistrationResponse {
         /// The id of the request.
         id: u64,
@@ -105,6 +105,8 @@ pub struct Refusal {
     pub text: String,
     /// Whether the same client may succeed later without a change.
     pub retry: bool,
+    /// How long it should wait before it tries again; whole seconds. What is `None` is left to the client.
+    pub retry_after: Option<Duration>,
 }
 
 impl Message {
@@ -317,4 +319,5 @@ pub(super) mod key {
     pub(crate) const NOTES: u64 = 21;
     pub(crate) const NODE: u64 = 22;
     pub(crate) const TLS: u64 = 23;
+    pub(crate) const RETRY_AFTER: u64 = 24;
 }

@@ -124,7 +124,8 @@ fn message() -> impl Strategy<Value = Message> {
                 Message::RegistrationResponse { id, outcome: Ok(registered) }
             }),
         (id.clone(), text, text, any::<bool>()).prop_map(|(id, code, text, retry)| {
-            Message::RegistrationResponse { id, outcome: Err(Refusal { code, text, retry }) }
+            let retry_after = retry.then(|| Duration::from_secs(id));
+            Message::RegistrationResponse { id, outcome: Err(Refusal { code, text, retry, retry_after }) }
         }),
         request().prop_map(Message::HttpRequest),
         request().prop_map(Message::WsRequest),
@@ -293,6 +294,8 @@ mod registration {
             issued_at: NOW,
             expires_at: NOW + 60,
             session: None,
+            hostname: None,
+            invitation: None,
         }
     }
 
@@ -311,7 +314,15 @@ mod registration {
     #[test]
     fn a_statement_says_who_signed_it() {
         let labelled = Statement { session: Some("abc".into()), ..statement() };
-        for statement in [statement(), labelled] {
+        let wished = Statement {
+            hostname: Some("blog".parse().unwrap()),
+            invitation: Some("come in".into()),
+            ..labelled.clone()
+        };
+        let hostname = wished.name(&key().verifying_key());
+        assert_eq!(hostname.as_str(), "blog", "a wish goes before a label");
+        assert!(!format!("{wished:?}").contains("come in"), "a secret has no place in a log");
+        for statement in [statement(), labelled, wished] {
             let (read, signer) = Statement::verify(&statement.sign(&key()), &NONCE, &own(), NOW).unwrap();
             assert_eq!(read, statement);
             assert_eq!(signer, key().verifying_key());
@@ -341,11 +352,24 @@ mod registration {
         );
         let empty = Statement { session: Some(String::new()), ..statement() };
         assert_eq!(verify(&empty), Err(StatementError::BadSessionLabel));
+        // What was made from a key can't be wished for, whosever it is.
+        let name = statement().name(&key().verifying_key());
+        let stolen = Statement { hostname: Some(name), ..statement() };
+        assert_eq!(verify(&stolen), Err(StatementError::BadHostname));
+        for invitation in [String::new(), "x".repeat(129)] {
+            let odd = Statement { invitation: Some(invitation), ..statement() };
+            assert!(matches!(verify(&odd), Err(StatementError::Malformed(_))));
+        }
     }
 
     #[test]
     fn any_changed_byte_is_found() {
-        let signed = statement().sign(&key());
+        let wish = Statement {
+            hostname: Some("blog".parse().unwrap()),
+            invitation: Some("come in".into()),
+            ..statement()
+        };
+        let signed = wish.sign(&key());
         for at in 0..signed.len() {
             let mut bad = signed.clone();
             bad[at] ^= 1;

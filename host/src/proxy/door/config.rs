@@ -15,6 +15,8 @@ pub struct DoorSettings {
     pub http: Option<SocketAddr>,
     /// What an authority of certificates asks for there (RFC 8555 section 8.3).
     pub challenges: Option<Challenges>,
+    /// Visitors can't speak HTTP/2.
+    pub http1_only: bool,
     /// Peers whose connections begin with a header of the PROXY protocol.
     pub proxy_protocol: Vec<IpNet>,
 }
