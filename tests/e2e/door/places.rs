@@ -6,7 +6,7 @@ use crate::harness::{
 
 async fn metric(proxy: &crate::harness::Proxy, line: &str) -> Option<String> {
     let mut admin = Wire::connect(proxy.admin.expect("an admin listener")).await;
-    admin.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    admin.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let text = admin.reply("GET").await.text();
     text.lines().find_map(|has| has.strip_prefix(line).map(|value| value.trim().to_owned()))
 }

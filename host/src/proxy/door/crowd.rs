@@ -338,7 +338,7 @@ mod tests {
         served.extend((1..LEAST_SPARE).map(|_| enter(&crowd).busy()));
         assert_eq!(crowd.enter().err(), Some(Full));
         assert_eq!(crowd.refused.get_or_create(&Refused { reason: "full" }).get(), 1);
-        drop(all);
+        drop((all, served));
         assert!(!enter(&crowd).is_spare());
     }
 
