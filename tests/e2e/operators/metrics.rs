@@ -41,7 +41,8 @@ async fn what_visitors_do_is_counted_at_both_ends() {
         ("tunnel_exchanges_total", &[("outcome", "2xx")], 1.0),
         ("tunnel_exchanges_total", &[("outcome", "request-too-large")], 1.0),
         ("tunnel_limits_hit_total", &[("limit", "request-body")], 1.0),
-        ("tunnel_registrations_total", &[("dialect", "v2"), ("outcome", "registered")], 1.0),
+        ("tunnel_attachments_total", &[("dialect", "v2"), ("outcome", "registered")], 1.0),
+        ("tunnel_registrations_total", &[("outcome", "accepted")], 1.0),
         ("tunnel_sessions_open", &[], 1.0),
         (
             "tunnel_plugin_calls_total",
