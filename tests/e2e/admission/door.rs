@@ -76,7 +76,7 @@ async fn refusals_have_codes_and_are_counted() {
     assert_eq!(applicant.frames.next().await.code(), Some(1008));
     applicant::ask(proxy.address, "Origin: https://page.example\r\n").await;
     let admin =
-        crate::harness::Door { address: proxy.admin.expect("an admin listener"), host: "admin".into() };
+        crate::harness::Door { address: proxy.admin.expect("an admin listener"), host: "localhost".into() };
     let numbers = admin.get("/metrics").await.text();
     for line in [
         "tunnel_registrations_total{outcome=\"not-admitted\"} 1",
