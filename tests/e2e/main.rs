@@ -4,6 +4,18 @@
 mod harness;
 mod harness_itself;
 
+mod admission {
+    mod cluster;
+    mod door;
+    mod invitations;
+    mod names;
+    mod often;
+    mod pages;
+    mod replay;
+    mod revoked;
+    mod targets;
+}
+
 mod http {
     mod bodies;
     mod errors;
@@ -98,5 +110,6 @@ mod v1 {
 mod cli {
     mod demo;
     mod failures;
+    mod service;
     mod tools;
 }

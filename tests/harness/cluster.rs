@@ -114,6 +114,8 @@ impl Place {
     /// In this network namespace.
     pub(crate) fn inside(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
+        // Its addresses aren't this machine's alone.
+        self.arguments.push("--open-registration".to_owned());
         self
     }
 

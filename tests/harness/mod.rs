@@ -7,6 +7,7 @@
 //! Whatever is awaited here ends within [`PATIENCE`] or fails with a sentence; when a test fails, all output of the
 //! programs that it started follows.
 
+pub(crate) mod applicant;
 pub(crate) mod certificate;
 pub(crate) mod cluster;
 pub(crate) mod collector;

@@ -27,6 +27,23 @@ impl Home {
         self.path().join(name)
     }
 
+    /// Makes a key in this file, and gives its place and its name.
+    pub(crate) async fn key(&self, file: &str) -> (PathBuf, String) {
+        let path = self.file(file);
+        let exit = self.run(&["key", "new", "--key", path_text(&path)]).await;
+        assert_eq!(exit.code, Some(0), "{exit:?}");
+        let name = exit.stdout.lines().find_map(|line| line.strip_prefix("name")).expect("the key's name");
+        (path, name.trim().to_owned())
+    }
+
+    /// Writes a file as editors do, beside it and then in its place, and gives its place.
+    pub(crate) fn write(&self, file: &str, text: &str) -> PathBuf {
+        let (path, aside) = (self.file(file), self.file(&format!("{file}~")));
+        std::fs::write(&aside, text).expect("a temporary folder can be written to");
+        std::fs::rename(&aside, &path).expect("it takes the place");
+        path
+    }
+
     /// Runs the program to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Exit {
         Process::start("program", self.path(), arguments).exit().await

@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use http::{HeaderValue, uri::Authority};
 
 use super::{Event, ProxyCa};
-use crate::exchange::Forward;
+use crate::{exchange::Forward, wire::TunnelName};
 
 /// Settings of one published target.
 #[derive(Clone)]
@@ -19,6 +19,10 @@ pub struct Config {
     pub key: SigningKey,
     /// A label that gives this session a name of its own.
     pub session: Option<String>,
+    /// A chosen name in place of the key's.
+    pub hostname: Option<TunnelName>,
+    /// A secret that lets the key in at the proxy.
+    pub invitation: Option<String>,
     /// Sessions held open at once, at different nodes where that can be had.
     pub connections: usize,
     /// What answers visitors: an [`Origin`](super::Origin), with whatever stands before it.

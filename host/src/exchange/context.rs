@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use http::{HeaderMap, StatusCode};
 
 use super::Witness;
-use crate::wire::{Notes, TunnelName};
+use crate::wire::{Notes, Tls, TunnelName};
 
 /// Identity of an exchange and facts about its visitor.
 #[derive(Clone)]
@@ -16,6 +16,8 @@ pub struct Context {
     pub tunnel: TunnelName,
     /// The visitor's address as the proxy established it.
     pub visitor: Option<SocketAddr>,
+    /// What is established of the visitor's TLS, if the visitor came to the proxy by it.
+    pub tls: Option<Arc<Tls>>,
     /// What plugins left for those further on. Never seen by visitor or origin.
     pub notes: Notes,
     /// Takes interim (1xx) responses that arrive before the final one; `None` drops them.

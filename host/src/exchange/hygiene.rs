@@ -80,6 +80,12 @@ pub fn request(headers: &mut HeaderMap, kind: RequestKind, arrival: &Arrival<'_>
     way.visitor
 }
 
+/// Who somebody is and how they came, by the same rules as [`request`]; nothing is changed.
+pub fn visitor(headers: &HeaderMap, arrival: &Arrival<'_>) -> Visitor {
+    let trusted = is_trusted(arrival.trusted, arrival.peer.ip());
+    if trusted { Way::believed(headers, arrival).visitor } else { Way::direct(arrival).visitor }
+}
+
 /// Makes an origin's response headers, interim or final, fit to be forwarded.
 pub fn response(headers: &mut HeaderMap) {
     let named = Named::of(headers);
@@ -203,6 +209,12 @@ pub fn is_for_plugins(name: &HeaderName) -> bool {
         && !is_handshake(name)
         && *name != header::HOST
         && *name != header::EXPECT
+}
+
+/// Whether a header says to the service who asks, and isn't to be changed between the proxy and it: what a plugin took off would make
+/// strangers look like the client's own machine.
+pub fn describes_visitor(name: &HeaderName) -> bool {
+    [header::FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO].contains(name)
 }
 
 /// What each hop of a WebSocket negotiates for itself (RFC 6455 section 4).

@@ -123,7 +123,7 @@ fn checked_header((name, value): Header, room: &mut Room) -> Result<(HeaderName,
 fn checked_name(name: &str) -> Result<HeaderName, String> {
     let parsed = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| format!("{:?} is no name of a header", name.chars().take(100).collect::<String>()))?;
-    if hygiene::is_for_plugins(&parsed) {
+    if hygiene::is_for_plugins(&parsed) && !hygiene::describes_visitor(&parsed) {
         Ok(parsed)
     } else {
         Err(format!("the header {parsed} is not a plugin's to change"))

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Event, Pace, door::DoorSettings, observe::Observe, policy::Policy};
+use super::{Event, Pace, Registration, door::DoorSettings, observe::Observe, policy::Policy};
 use crate::redis::Redis;
 
 /// Settings of one proxy node.
@@ -22,6 +22,8 @@ pub struct Config {
     /// Further origins by which clients may dial this proxy (scheme and authority), beside the public URL and the
     /// listening address. A registration made for any other is refused.
     pub also_known_as: Vec<http::Uri>,
+    /// Who may register at the start, and under which names; replaced by [`Proxy::registration`](super::Proxy::registration).
+    pub registration: Registration,
     /// Peers whose `X-Forwarded-For` and `-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Longest wait for a response's head.

@@ -11,6 +11,7 @@
 
 pub mod access;
 mod admin;
+pub mod admission;
 mod answer;
 mod attach;
 pub mod config;
@@ -40,6 +41,7 @@ mod visitor;
 #[cfg(test)]
 mod tests;
 
+pub use admission::{Registration, RegistrationSwitch};
 pub use config::{Config, Dialects, Limits, Rate};
 pub use pace::Pace;
 
@@ -58,6 +60,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    admission::Admission,
     attach::Spent,
     door::{Busy, Crowd, TlsDoor, TlsError, TlsSettings},
     metrics::{Counted, Metrics},
@@ -177,6 +180,12 @@ impl Proxy {
         PolicySwitch(Arc::clone(&self.shared.pipeline))
     }
 
+    /// Replaces the rules of registration while the proxy runs.
+    pub fn registration(&self) -> RegistrationSwitch {
+        let hostnames = self.shared.names.hostnames().clone();
+        RegistrationSwitch { admission: Arc::clone(&self.shared.admission), hostnames }
+    }
+
     /// Replaces certificates, and all else of TLS, while the proxy runs; nothing where it speaks none.
     pub fn tls(&self) -> Option<TlsSwitch> {
         self.shared.tls.clone().map(TlsSwitch)
@@ -281,6 +290,8 @@ pub(crate) struct Shared {
     pub(crate) kill: CancellationToken,
     /// A permit for each connected client that hasn't registered yet.
     pub(crate) unregistered: Arc<Semaphore>,
+    /// Who may register.
+    pub(crate) admission: Arc<Admission>,
     /// Tokens of the original's dialect that have registered.
     pub(crate) spent: Spent,
     /// What that dialect couldn't carry.
@@ -311,12 +322,14 @@ impl Shared {
     ) -> Self {
         let metrics = Metrics::new(node, config.observe.metrics_per_tunnel);
         let losses = v1::Losses::default();
+        let admission = Arc::new(Admission::new(config.registration.clone(), config.redis.as_ref()));
         let (bad_requests, slow_visitors) = (BadRequests::default(), SlowVisitors::default());
         let http2 = http2::Counts::default();
         metrics.register(|registry| {
             http2.register(registry);
             bus.register_metrics(registry);
             losses.register(registry);
+            admission.register_metrics(registry);
             if let Some(tls) = &tls {
                 tls.register(registry);
             }
@@ -357,6 +370,7 @@ impl Shared {
             roster: Arc::new(Roster::new(metrics.clients.clone())),
             since: SystemTime::now(),
             plugins_counted: Once::new(),
+            admission,
             spent: Spent::new(config.redis.clone()),
             losses,
             metrics,

@@ -4,14 +4,17 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
+
+use arc_swap::ArcSwap;
 
 use http::{
     HeaderMap, Method, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery},
 };
 
-use super::Config;
+use super::{Config, Registration};
 use crate::wire::TunnelName;
 
 /// Below it, the path of the proxy's own host names the tunnel.
@@ -25,7 +28,36 @@ const MAX_AUTHORITY: usize = 300;
 pub(crate) struct Names {
     domain: String,
     own: HashSet<String>,
+    /// Those that tunnels have of their own.
+    hostnames: Hostnames,
     base: Base,
+}
+
+/// Hostnames of tunnels that don't stand under the domain, as the rules of registration list them. Nobody else's is asked for at the
+/// bus.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hostnames(Arc<ArcSwap<HashSet<TunnelName>>>);
+
+impl Hostnames {
+    fn of(rules: &Registration) -> Self {
+        let hostnames = Self::default();
+        hostnames.replace(rules);
+        hostnames
+    }
+
+    /// Takes those of other rules.
+    pub(crate) fn replace(&self, rules: &Registration) {
+        let listed = rules.keys.values().flat_map(|key| key.domains.iter().cloned());
+        self.0.store(Arc::new(listed.collect()));
+    }
+
+    fn find(&self, host: &str) -> Option<TunnelName> {
+        let listed = self.0.load();
+        if listed.is_empty() {
+            return None;
+        }
+        host.parse().ok().filter(|name| listed.contains(name))
+    }
 }
 
 /// Scheme and authority of the public URL, split for building URLs of tunnels.
@@ -211,7 +243,8 @@ impl Names {
         let urls = config.public_url.iter().chain(&config.also_known_as);
         let mut own: HashSet<_> = urls.filter_map(Uri::host).map(plain).collect();
         own.extend(["localhost".to_owned(), config.domain.clone()]);
-        Self { domain: config.domain.clone(), own, base }
+        let hostnames = Hostnames::of(&config.registration);
+        Self { domain: config.domain.clone(), own, hostnames, base }
     }
 
     /// Decides where a request goes. Case, port and a trailing dot of the host don't matter.
@@ -220,13 +253,34 @@ impl Names {
         if let Some(label) = host.strip_suffix(&self.domain).and_then(|rest| rest.strip_suffix('.')) {
             // A host of our own may well stand under the domain, e.g. `proxy.example.com`.
             if !self.own.contains(&host) {
-                return match label.parse() {
-                    Ok(name) => Route::Tunnel { name, target: target.path.clone() },
-                    Err(_) => Route::NotAName,
+                return match label.parse::<TunnelName>() {
+                    Ok(name) if !name.is_hostname() => Route::Tunnel { name, target: target.path.clone() },
+                    _ => Route::NotAName,
                 };
             }
         }
-        if self.is_own(&host) { own(&target.path) } else { Route::UnknownHost }
+        if self.is_own(&host) {
+            return self.own(&target.path);
+        }
+        match self.hostnames.find(&host) {
+            Some(name) => Route::Tunnel { name, target: target.path.clone() },
+            None => Route::UnknownHost,
+        }
+    }
+
+    /// The names that tunnels have beyond the domain.
+    pub(crate) fn hostnames(&self) -> &Hostnames {
+        &self.hostnames
+    }
+
+    /// A wanted name in the form in which it is known: one that was written out under the domain is its label.
+    pub(crate) fn shortest(&self, name: TunnelName) -> Option<TunnelName> {
+        let label = name.as_str().strip_suffix(&self.domain).and_then(|rest| rest.strip_suffix('.'));
+        match label {
+            // What is left may look like a key's name, which nobody chooses.
+            Some(label) => label.parse().ok().filter(TunnelName::is_chosen),
+            None => Some(name),
+        }
     }
 
     /// How the proxy is reached from outside; no slash at the end.
@@ -238,15 +292,26 @@ impl Names {
     pub(crate) fn public_url_of(&self, name: &TunnelName) -> String {
         let Base { scheme, authority, port } = &self.base;
         // No name stands under an address, but a path does.
-        if is_address(&self.domain) {
+        if is_address(&self.domain) && !name.is_hostname() {
             return format!("{scheme}://{authority}{BY_PATH}{name}");
         }
-        format!("{scheme}://{name}.{}{port}", self.domain)
+        format!("{scheme}://{}{port}", name.hostname(&self.domain))
     }
 
     /// The host name of a tunnel. None stands under an address.
     pub(crate) fn hostname_of(&self, name: &TunnelName) -> Option<String> {
-        (!is_address(&self.domain)).then(|| format!("{name}.{}", self.domain))
+        (name.is_hostname() || !is_address(&self.domain)).then(|| name.hostname(&self.domain))
+    }
+
+    fn own(&self, path: &PathAndQuery) -> Route {
+        match own(path) {
+            Route::Tunnel { name, .. }
+                if name.is_hostname() && self.hostnames.find(name.as_str()).is_none() =>
+            {
+                Route::NotAName
+            }
+            route => route,
+        }
     }
 
     /// The same place by the public URL's scheme and port; none for a host that isn't ours. Of the request nothing is taken over

@@ -39,6 +39,7 @@ pub(crate) fn config() -> Config {
         domain: "localhost".to_owned(),
         public_url: None,
         also_known_as: Vec::new(),
+        registration: super::Registration::open(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
         dialects: Dialects::default(),

@@ -285,6 +285,8 @@ fn build(
             exchange,
             tunnel: name,
             visitor: Some(visitor.address),
+            // What a web server in front agreed on with us says nothing of its visitor.
+            tls: connection.arrived.tls.clone().filter(|_| visitor.address == connection.arrived.peer),
             notes: Default::default(),
             interim: None,
             witness: None,

@@ -25,7 +25,7 @@ use crate::{
         Accepted, Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Interim, Request,
         RequestKind, Response, hygiene, websocket::Duplex,
     },
-    wire::MAX_TEXT,
+    wire::{MAX_TEXT, message::Refusal},
 };
 
 /// A session's handle. Cloning is cheap; the session goes on without any.
@@ -101,6 +101,11 @@ impl Handle {
     /// Ends the session now, whatever is under way.
     pub fn close(&self) {
         self.lines.signal(Signal::Close);
+    }
+
+    /// Ends the session now, and tells the client that its registration holds no more, and why. For the proxy's side.
+    pub fn dismiss(&self, refusal: Refusal) {
+        self.lines.signal(Signal::Dismiss(Box::new(refusal)));
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, ForwardError> {

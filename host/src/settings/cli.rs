@@ -14,8 +14,10 @@ use super::{
     bus::{BusFlag, BusParser},
     door::DoorArgs,
     observe::AdminArgs,
-    operate::ProxyTool,
+    operate::Operation,
     plugins::PluginFlags,
+    registration::{HostnameFlag, InviteArgs, KeyFlag},
+    service::ServiceCommand,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel,
@@ -64,6 +66,9 @@ pub enum Command {
     /// Make a key, or show what it names
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Run a client or a proxy as a service of this machine (systemd)
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Write, try and measure plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -103,6 +108,15 @@ pub struct ClientArgs {
     /// Give this session a name of its own under the same key
     #[arg(long, value_name = "LABEL", help_heading = "Tunnel", conflicts_with = "all")]
     pub session: Option<SessionLabel>,
+
+    /// A name of your choice, if the proxy's operator has listed it with your key or in your invitation: a label under the
+    /// proxy's domain (blog), or a whole hostname (www.example.org) [default: the name that is made from the key]
+    #[arg(long, value_name = "NAME", help_heading = "Tunnel", conflicts_with_all = ["all", "session"])]
+    pub hostname: Option<HostnameFlag>,
+
+    /// An invitation to the proxy, in a file of its own; or in the variable TUNNEL_INVITATION
+    #[arg(long, value_name = "FILE", help_heading = "Tunnel")]
+    pub invitation_file: Option<PathBuf>,
 
     /// Sessions held open at once; where several proxies answer at the URL, at different ones [default: 1]
     #[arg(long, value_name = "N", help_heading = "Tunnel", value_parser = connections)]
@@ -156,9 +170,9 @@ pub struct ClientArgs {
 
 /// `tunnel proxy`.
 #[derive(Debug, Default, Clone, Args)]
-#[command(after_help = PROXY_EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(after_help = PROXY_EXAMPLES, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct ProxyArgs {
-    /// What a running proxy is asked for, instead of running one.
+    /// Something else than to run it.
     #[command(subcommand)]
     pub tool: Option<ProxyTool>,
 
@@ -194,6 +208,15 @@ pub struct ProxyArgs {
     /// Who may ask there.
     #[command(flatten)]
     pub admin_args: AdminArgs,
+    /// Let everybody register a tunnel, under the name that is made from the key [default: only where nobody but this
+    /// machine gets here]
+    #[arg(long, help_heading = "Clients")]
+    pub open_registration: bool,
+
+    /// Let this key register, by its name (tunnel key show prints it); may be given again. More about keys, and invitations,
+    /// in the settings file
+    #[arg(long, value_name = "NAME", help_heading = "Clients")]
+    pub allow_key: Vec<KeyFlag>,
 
     /// What clients may speak: v2, this program's own, and v1, that of the original's clients [default: v2,v1]
     #[arg(long, value_name = "v2,v1", help_heading = "Clients")]
@@ -256,12 +279,30 @@ pub struct ProxyArgs {
     pub output: OutputArgs,
 }
 
+/// What operators of a proxy need beside it.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProxyTool {
+    /// Make an invitation: print it once, and add its SHA-256 to a file
+    #[command(after_help = INVITE_EXAMPLE)]
+    Invite(InviteArgs),
+
+    /// What a running proxy is asked for.
+    #[command(flatten)]
+    Running(Operation),
+}
+
+const INVITE_EXAMPLE: &str = "\
+Example:
+  tunnel proxy invite --file invitations.toml --name 'build server' --hostname 'pr-*' > invitation.txt
+
+Whoever is invited starts the client with --invitation-file invitation.txt.";
+
 const PROXY_EXAMPLES: &str = "\
 Examples:
   tunnel proxy                                 for this machine, under http://localhost:6519
-  tunnel proxy --listen 0.0.0.0:6519 --domain example.com
-  tunnel proxy --listen 0.0.0.0:443 --domain example.com --tls-certificate chain.pem --tls-key key.pem
-  tunnel proxy --domain example.com --public-url https://example.com --trusted-proxy 127.0.0.1
+  tunnel proxy --listen 0.0.0.0:6519 --domain example.com --allow-key NAME
+  tunnel proxy --listen 0.0.0.0:443 --domain example.com --tls-certificate chain.pem --tls-key key.pem --allow-key NAME
+  tunnel proxy --domain example.com --public-url https://example.com --trusted-proxy 127.0.0.1 --allow-key NAME
                                                behind a TLS terminator on the same machine
   tunnel proxy --config proxy.toml --check     verify settings, policies and plugins
 

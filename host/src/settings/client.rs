@@ -20,12 +20,15 @@ use super::{
     file::{self, FileError, TargetTable, TunnelFile},
     observe::ClientPlan,
     plugins::{PluginTable, Sources, Wanted, load, wanted},
-    values::{Origin, SessionLabel, Target},
+    registration::HostnameFlag,
+    secret::SecretSource,
+    values::{Origin, SessionLabel, Target, Written},
 };
 use crate::{
     client::{Config, Event, HostHeader, OriginConfig, ProxyCa},
     exchange::Forward,
     plugin::Role,
+    wire::{TunnelName, registration::MAX_INVITATION},
 };
 
 /// All that `tunnel [TARGET]` needs, beside the key itself and loaded plugins.
@@ -46,6 +49,7 @@ pub struct ClientSettings {
     pub sources: Sources,
     /// What an operator sees.
     pub observe: ClientPlan,
+    invitation: Option<String>,
     proxy: Uri,
     proxy_ca: Option<ProxyCa>,
     max_websocket_message: usize,
@@ -64,6 +68,7 @@ pub struct Published {
     /// The plugins that its exchanges pass, by name and in order.
     pub plugins: Vec<String>,
     session: Option<String>,
+    hostname: Option<TunnelName>,
     connections: usize,
 }
 
@@ -121,6 +126,7 @@ impl ClientSettings {
         let metrics =
             args.metrics.or(file.metrics.as_ref().map(|metrics| metrics.0)).map(|metrics| metrics.0);
         let observe = ClientPlan::new(file.traces.as_ref(), metrics, &lines, mistakes);
+        let invitation = invitation(args, file.invitation.as_ref(), &lines, &mut sources)?;
         let proxy_ca = proxy_ca(args, file.proxy_ca.as_deref(), &lines, &mut sources, mistakes);
         let in_file = file.plugin_cache.map(|cache| lines.resolve("plugin_cache", &cache)).transpose()?;
         Ok(Self {
@@ -132,6 +138,7 @@ impl ClientSettings {
             file: path.map(Path::to_owned),
             sources,
             observe,
+            invitation,
             proxy: args.proxy.clone().or(file.proxy.map(|url| url.0)).unwrap_or_default().0,
             proxy_ca,
             // The proxy's default; one that allows less says so at registration.
@@ -143,13 +150,14 @@ impl ClientSettings {
     /// Whether these publish the same services in the same way as others, plugins aside.
     pub fn publishes_as(&self, other: &Self) -> bool {
         let service = |published: &Published| {
-            let Published { name, origin, session, connections, .. } = published;
-            (name.clone(), origin.clone(), session.clone(), *connections)
+            let Published { name, origin, session, hostname, connections, .. } = published;
+            (name.clone(), origin.clone(), session.clone(), hostname.clone(), *connections)
         };
         self.proxy == other.proxy
             && self.observe == other.observe
             && self.proxy_ca == other.proxy_ca
             && self.key == other.key
+            && self.invitation == other.invitation
             && self.max_websocket_message == other.max_websocket_message
             && self.ping_after == other.ping_after
             && self.published.iter().map(service).eq(other.published.iter().map(service))
@@ -173,6 +181,8 @@ impl ClientSettings {
             proxy_ca: self.proxy_ca.clone(),
             key,
             session: published.session.clone(),
+            hostname: published.hostname.clone(),
+            invitation: self.invitation.clone(),
             connections: published.connections,
             pipeline,
             target: published.target(),
@@ -231,6 +241,30 @@ fn chain(
         mistakes.push(lines.wrong(&key, load::unknown(name, wanted)));
     }
     listed.iter().cloned().chain(plugins().filter(|wanted| wanted.key().is_none()).map(name)).collect()
+}
+
+/// The invitation, if there is one: of the flag's file, of the environment, or of where the settings file says. Never on the command
+/// line itself, which every user of the machine can read.
+fn invitation(
+    args: &ClientArgs,
+    in_file: Option<&SecretSource>,
+    lines: &Lines,
+    sources: &mut Sources,
+) -> Result<Option<String>, SettingsError> {
+    let flag = |path: &Path, problem: String| {
+        FileError::of_flag(format!("--invitation-file {}", path.display()), problem)
+    };
+    let read = match (&args.invitation_file, std::env::var("TUNNEL_INVITATION"), in_file) {
+        (Some(path), ..) => sources.read(path).map_err(|error| flag(path, error.to_string()))?,
+        (None, Ok(text), _) if !text.is_empty() => text.into_bytes(),
+        (None, _, Some(source)) => source.read("invitation", lines, sources)?,
+        _ => return Ok(None),
+    };
+    let text = String::from_utf8(read).ok().map(|text| text.trim().to_owned());
+    match text {
+        Some(text) if (1..=MAX_INVITATION).contains(&text.len()) => Ok(Some(text)),
+        _ => Err(SettingsError::NoInvitation),
+    }
 }
 
 /// Where the key is: as given, as the file says, or in the config folder. Never found by chance in the current
@@ -298,6 +332,14 @@ fn every_target(
     for (name, table) in &file.targets {
         let next = named(args, file, path, name, table)?;
         // One name for two services would give each visitor either of them.
+        if let Some(same) =
+            all.iter().find(|other| next.hostname.is_some() && other.hostname == next.hostname)
+        {
+            let other = same.name.as_deref().unwrap_or_default();
+            let problem = format!("{other} has the same hostname; give each target its own");
+            let key = format!("targets.{name}.hostname");
+            return Err(FileError::at_key(path.unwrap_or(Path::new("tunnel.toml")), key, problem).into());
+        }
         if let Some(same) = all.iter().find(|other| other.session == next.session) {
             let other = same.name.as_deref().unwrap_or_default();
             let problem = format!("{other} has the same label; give each target its own");
@@ -317,6 +359,7 @@ fn unnamed(args: &ClientArgs, file: &TunnelFile, origin: Origin) -> Published {
         serve: None,
         plugins: Vec::new(),
         session: session.map(|label| label.0),
+        hostname: hostname(args, file.hostname.as_ref()),
         connections: args.connections.or(file.connections.as_ref().map(|n| n.0.0)).unwrap_or(1),
     }
 }
@@ -343,8 +386,15 @@ fn named(
         serve: None,
         plugins: Vec::new(),
         session: Some(label.0),
+        hostname: hostname(args, table.hostname.as_ref()),
         connections: connections.unwrap_or(1),
     })
+}
+
+/// The chosen name. A label on the command line asks for the name that is made from it.
+fn hostname(args: &ClientArgs, in_file: Option<&Written<HostnameFlag>>) -> Option<TunnelName> {
+    let in_file = in_file.filter(|_| args.session.is_none()).map(|written| &written.0);
+    args.hostname.as_ref().or(in_file).map(|name| name.0.clone())
 }
 
 fn origin_config(

@@ -19,6 +19,7 @@ use super::{
     observe::{self, AccessLogTable, DoorList, TracesTable},
     plugins::PluginTable,
     policy::PolicyTable,
+    registration::{HostnameFlag, RegistrationTable},
     secret::SecretSource,
     units::{LeastRate, MaxBody, RateLimit, Size, Wait},
     values::{
@@ -42,6 +43,10 @@ pub struct TunnelFile {
     pub target: Option<Written<Target>>,
     /// As `--session`.
     pub session: Option<Written<SessionLabel>>,
+    /// As `--hostname`.
+    pub hostname: Option<Written<HostnameFlag>>,
+    /// Where the invitation is.
+    pub invitation: Option<SecretSource>,
     /// As `--host-header`.
     pub host_header: Option<Written<HostHeader>>,
     /// As `--insecure-origin`.
@@ -86,6 +91,8 @@ pub struct TargetTable {
     pub target: Written<Origin>,
     /// By default the target's name.
     pub session: Option<Written<SessionLabel>>,
+    /// A chosen name in place of the session's.
+    pub hostname: Option<Written<HostnameFlag>>,
     /// By default the file's.
     pub host_header: Option<Written<HostHeader>>,
     /// By default the file's.
@@ -120,6 +127,8 @@ pub struct ProxyFile {
     pub http: Option<Written<Listen>>,
     /// As `--proxy-protocol`.
     pub proxy_protocol: Option<Vec<Written<Network>>>,
+    /// Whether visitors may speak HTTP/2.
+    pub http2: Option<bool>,
     /// TLS at the listener.
     pub tls: Option<TlsTable>,
     /// As `--domain`.
@@ -154,6 +163,9 @@ pub struct ProxyFile {
     pub grace_period: Option<Written<Wait>>,
     /// As `--log-format`.
     pub log_format: Option<LogFormat>,
+    /// Who may register, and under which names.
+    #[serde(default)]
+    pub registration: RegistrationTable,
     /// Bounds on what visitors and clients may use.
     #[serde(default)]
     pub limits: LimitsTable,

@@ -27,7 +27,7 @@ const PAGE: usize = 500;
 
 /// What a running proxy is asked for.
 #[derive(Debug, Clone, Subcommand)]
-pub enum ProxyTool {
+pub enum Operation {
     /// Ask a running proxy how it is
     Status(ToolArgs),
     /// List the sessions of a running proxy
@@ -115,21 +115,21 @@ pub enum ToolError {
 ///
 /// # Errors
 /// The proxy can't be asked, or won't.
-pub async fn operate(tool: &ProxyTool) -> Result<String, ToolError> {
+pub async fn operate(tool: &Operation) -> Result<String, ToolError> {
     match tool {
-        ProxyTool::Status(args) => {
+        Operation::Status(args) => {
             let node = Asking::new(args)?.ask(Method::GET, "node").await?;
             Ok(if args.json { line(&node) } else { status(&node) })
         }
-        ProxyTool::Sessions { tunnel, tool: args } => {
+        Operation::Sessions { tunnel, tool: args } => {
             let sessions = every_session(&Asking::new(args)?, tunnel.as_deref()).await?;
             Ok(if args.json { line(&Value::Array(sessions)) } else { table(&sessions) })
         }
-        ProxyTool::Disconnect { session, tool: args } => {
+        Operation::Disconnect { session, tool: args } => {
             let said = Asking::new(args)?.ask(Method::DELETE, &format!("sessions/{session}")).await?;
             Ok(if args.json { line(&said) } else { format!("session {session} is ended\n") })
         }
-        ProxyTool::Drain(args) => {
+        Operation::Drain(args) => {
             let said = Asking::new(args)?.ask(Method::POST, "drain").await?;
             Ok(if args.json {
                 line(&said)

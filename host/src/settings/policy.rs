@@ -22,6 +22,7 @@ use crate::{
         Rate,
         policy::{About, DomainPattern, PathPattern, Policy, PolicyLimits, Stages},
     },
+    wire::TunnelName,
 };
 
 /// `[[policy]]`.
@@ -131,6 +132,7 @@ impl Plan {
 pub fn plans(
     tables: &[PolicyTable],
     domain: &str,
+    hostnames: &[TunnelName],
     written: &wanted::Written<'_>,
     wanted: &mut Vec<Wanted>,
     sources: &mut Sources,
@@ -169,16 +171,24 @@ pub fn plans(
             serve,
             position: lines.position(&key),
         };
-        reachable(&key, &plan, &plans, domain, lines, mistakes);
+        reachable(&key, &plan, &plans, (domain, hostnames), lines, mistakes);
         plans.push(plan);
     }
     plans
 }
 
-fn reachable(key: &str, plan: &Plan, before: &[Plan], domain: &str, lines: &Lines, mistakes: &mut Mistakes) {
-    if !plan.domain.can_hold(domain) {
+fn reachable(
+    key: &str,
+    plan: &Plan,
+    before: &[Plan],
+    (domain, hostnames): (&str, &[TunnelName]),
+    lines: &Lines,
+    mistakes: &mut Mistakes,
+) {
+    if !plan.domain.can_hold(domain, hostnames.iter()) {
         let problem = format!(
-            "no tunnel of this proxy has a host like {}: they are under {domain} (domain, --domain)",
+            "no tunnel of this proxy has a host like {}: they are under {domain} (domain, --domain), or listed with a key \
+             (registration.key.domains)",
             plan.domain
         );
         mistakes.warn(lines.wrong(&format!("{key}.domain"), problem));

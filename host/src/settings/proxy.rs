@@ -22,12 +22,13 @@ use super::{
     open_files,
     plugins::{Sources, Wanted, wanted},
     policy::{self, Plan},
+    registration::{Door, Given, Said},
     units::Size,
     values::{Domain, Listen, Written},
 };
 use crate::{
     plugin::Role,
-    proxy::{Config, Dialects, Limits, door::DoorSettings},
+    proxy::{Config, Dialects, Limits, Registration, door::DoorSettings},
     wire::MAX_HEADERS,
 };
 
@@ -53,12 +54,16 @@ pub struct ProxySettings {
     pub file: Option<PathBuf>,
     /// The files that were read.
     pub sources: Sources,
+    /// Who has said whether every key may register.
+    pub said: Said,
+    /// Nobody but this machine gets here.
+    pub private: bool,
     /// What of the file can't be changed while the proxy runs.
     fixed: toml::Table,
 }
 
 /// Keys of the file that can be changed while the proxy runs.
-const RELOADABLE: &[&str] = &["plugin", "application", "policy", "secrets", "tls"];
+const RELOADABLE: &[&str] = &["plugin", "application", "policy", "registration", "secrets", "tls"];
 
 /// How long a stopping proxy waits by default: as long as a slow answer may take to begin.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
@@ -104,8 +109,24 @@ impl ProxySettings {
             role: Role::Proxy,
         };
         let mut wanted = written.wanted(&mut sources, mistakes);
-        let Domain(under) = domain.unwrap_or_default();
-        let plans = policy::plans(&file.policy, &under, &written, &mut wanted, &mut sources, mistakes);
+        let domain = domain.unwrap_or_default();
+        let door = Door {
+            listen: args.listen.or(file.listen.as_ref().map(|listen| listen.0)).unwrap_or_default().0,
+            domain: &domain,
+            public_url: args
+                .public_url
+                .as_ref()
+                .or(file.public_url.as_ref().map(|url| &url.0))
+                .map(|url| &url.0),
+        };
+        let given = Given { open: args.open_registration, keys: args.allow_key.clone() };
+        let (registration, said) = door.rules(&file.registration, &given, &lines, &mut sources, mistakes);
+        let private = door.strangers().is_none();
+        let hostnames: Vec<_> =
+            registration.keys.values().flat_map(|key| key.domains.iter().cloned()).collect();
+        let Domain(under) = &domain;
+        let plans =
+            policy::plans(&file.policy, under, &hostnames, &written, &mut wanted, &mut sources, mistakes);
         policy::unused(&plans, &wanted, &lines, mistakes);
         let plugin_cache =
             file.plugin_cache.as_ref().map(|cache| lines.resolve("plugin_cache", cache)).transpose();
@@ -120,14 +141,30 @@ impl ProxySettings {
             tls: file.tls.take(),
             http: file.http.take(),
             proxy_protocol: file.proxy_protocol.take(),
+            http2: file.http2,
             lines: &lines,
         };
-        let door = door.choose(&args.door, &under, &mut sources, mistakes);
+        let door = door.choose(&args.door, under, &mut sources, mistakes);
         let (mut config, output) = combine(args, file, &lines, mistakes, &mut advice);
         config.door = door;
         config.redis = bus.as_ref().map(|bus| bus.redis.clone());
+        config.registration = registration;
         let file = text.map(|(path, _)| path.to_owned());
-        Ok(Self { config, output, observe, advice, bus, plans, wanted, plugin_cache, file, sources, fixed })
+        Ok(Self {
+            config,
+            output,
+            observe,
+            advice,
+            bus,
+            plans,
+            wanted,
+            plugin_cache,
+            file,
+            sources,
+            said,
+            private,
+            fixed,
+        })
     }
 
     /// Keys whose values would have to be other than those of a proxy that runs.
@@ -176,6 +213,7 @@ fn combine(
         domain: domain.unwrap_or_default().0,
         public_url,
         also_known_as: either(args.also_known_as, file.also_known_as).map(|url| url.0).collect(),
+        registration: Registration::default(),
         trusted_proxies: either(args.trusted_proxy, file.trusted_proxies).map(|net| net.0).collect(),
         policies: Vec::new(),
         dialects: args.dialects.or(file.dialects).map_or_else(Dialects::default, |list| list.0),
@@ -261,6 +299,7 @@ mod tests {
     use crate::settings::cli::{Cli, Command, LogFormat};
 
     const FILE: &str = r#"
+        registration = { open = true }
         listen = "127.0.0.1:7000"
         domain = "file.example"
         admin = "127.0.0.1:7001"

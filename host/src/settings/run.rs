@@ -23,15 +23,17 @@ use super::{
     Output, SettingsError,
     author::{self, AuthorError, PluginCommand},
     check,
-    cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
+    cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs, ProxyTool},
     client::{ClientSettings, default_key},
     demo_plugins,
     document::Mistakes,
     key, log, open_files, operate,
     proxy::ProxySettings,
     publish::publish,
+    registration::{self, InviteError},
     report::Reporter,
     serve::serve,
+    service,
     signals::Signals,
     values::{Domain, Listen},
 };
@@ -49,6 +51,10 @@ pub enum Failure {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Author(#[from] AuthorError),
+    #[error(transparent)]
+    Service(#[from] service::ServiceError),
+    #[error(transparent)]
+    Invite(#[from] InviteError),
     #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
     #[error("{}", in_full(.0))]
@@ -100,6 +106,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Demo(args)) => run_demo(args).await,
         Some(Command::Key(command)) => run_key(command),
         Some(Command::Plugin(command)) => run_author(command).await,
+        Some(Command::Service(command)) => print(service::service(command)?.as_bytes()),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tunnel", &mut script);
@@ -128,8 +135,12 @@ async fn run_client(args: ClientArgs) -> Result<(), Failure> {
 }
 
 async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
-    if let Some(tool) = &args.tool {
-        return print(operate::operate(tool).await?.as_bytes());
+    match &args.tool {
+        Some(ProxyTool::Invite(args)) => {
+            return print(format!("{}\n", registration::invite(args)?).as_bytes());
+        }
+        Some(ProxyTool::Running(operation)) => return print(operate::operate(operation).await?.as_bytes()),
+        None => {}
     }
     let format = args.output.log_format;
     let mut mistakes = Mistakes::default();
@@ -224,6 +235,8 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         domain: Domain::default().0,
         public_url: None,
         also_known_as: Vec::new(),
+        // It listens on this machine alone, as was asked for, and ends with its user's terminal.
+        registration: proxy::Registration::open(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
         dialects: proxy::Dialects::default(),
@@ -259,6 +272,8 @@ fn demo_client(
         proxy_ca: None,
         key,
         session: None,
+        hostname: None,
+        invitation: None,
         connections: 1,
         target: format!("http://{sample}"),
         pipeline: Arc::new(Origin::new(&origin, max_websocket_message)?),

@@ -92,7 +92,7 @@ impl FromStr for LongTime {
     }
 }
 
-/// A rate limit, or `off`: `1000/s`, or with the burst named, `1000/s,burst=5000`; by default twice the rate.
+/// A rate limit, or `off`: `1000/s`, `10/min`, or with the burst named, `1000/s,burst=5000`; by default twice the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit(pub Option<Rate>);
 
@@ -105,20 +105,24 @@ impl FromStr for RateLimit {
         }
         let wrong = || {
             Wrong(format!(
-                "\"{text}\" is no rate; write 1000/s, with a burst 1000/s,burst=5000 (each at least 1), or off"
+                "\"{text}\" is no rate; write 1000/s or 10/min, with a burst 1000/s,burst=5000 (each at least 1), or off"
             ))
         };
         let (rate, burst) = match text.split_once(',') {
             Some((rate, burst)) => (rate, Some(burst.trim().strip_prefix("burst=").ok_or_else(wrong)?)),
             None => (text, None),
         };
-        let per_second: NonZeroU32 =
-            rate.trim().strip_suffix("/s").and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+        let (number, per) = match rate.trim().split_once('/') {
+            Some((number, "s")) => (number, 1),
+            Some((number, "min")) => (number, 60),
+            _ => return Err(wrong()),
+        };
+        let tokens: NonZeroU32 = number.parse().map_err(|_| wrong())?;
         let burst = match burst {
             Some(burst) => burst.parse().map_err(|_| wrong())?,
-            None => per_second.saturating_mul(NonZeroU32::new(2).expect("not zero")),
+            None => tokens.saturating_mul(NonZeroU32::new(2).expect("not zero")),
         };
-        Ok(Self(Some(Rate::per_second(per_second, burst))))
+        Ok(Self(Some(Rate { tokens, per: Duration::from_secs(per), burst })))
     }
 }
 

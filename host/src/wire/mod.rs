@@ -21,7 +21,7 @@ pub mod v1;
 pub use decode::{Decoded, Limits};
 pub use error::DecodeError;
 pub use message::Message;
-pub use name::TunnelName;
+pub use name::{KeyName, TunnelName};
 pub use node::NodeId;
 pub use notes::Notes;
 pub use tls::Tls;

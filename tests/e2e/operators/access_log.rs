@@ -65,6 +65,10 @@ async fn each_request_is_a_line_that_says_what_became_of_it() {
     own.send("GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert_eq!(own.reply("GET").await.status(), 404);
 
+    let mut unreadable = tunnel.visit().await;
+    unreadable.send("GET /never HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n").await;
+    assert_eq!(unreadable.reply("GET").await.status(), 400);
+
     let (label, host) = (tunnel.client.label().to_owned(), tunnel.host().to_owned());
     let lines = lines(&mut tunnel, &log).await;
     assert!(!lines.concat().contains("hidden"), "{lines:#?}");
@@ -101,6 +105,8 @@ async fn each_request_is_a_line_that_says_what_became_of_it() {
         (&404.into(), &Value::Null)
     );
     assert_eq!(of(&lines, "/proxy/subscribe")["status"], 101, "a client came");
+    let unreadable = of(&lines, "-");
+    assert_eq!((&unreadable["status"], &unreadable["outcome"]), (&400.into(), &"bad-request".into()));
 }
 
 #[tokio::test]

@@ -169,6 +169,7 @@ async fn every_metric_is_documented_and_every_document_names_real_ones() {
         "tunnel_client_moves_total",
         "tunnel_connections_refused_total",
         "tunnel_slow_visitors_total",
+        "tunnel_http2_connections_ended_total",
         "tunnel_tls_handshakes_total",
     ];
     let elsewhere = |name: &str| {

@@ -92,6 +92,7 @@ fn request(body: &'static str) -> Request {
             exchange: ExchangeId(7),
             tunnel: "a".repeat(52).parse().unwrap(),
             visitor: None,
+            tls: None,
             notes: Default::default(),
             interim: None,
             witness: None,

@@ -59,6 +59,7 @@ fn upgrade() -> Request {
             exchange: ExchangeId(0xabc),
             tunnel,
             visitor: None,
+            tls: None,
             notes: Default::default(),
             interim: None,
             witness: None,

@@ -70,6 +70,22 @@ pub(super) struct Head {
     headers: Vec<(HeaderName, String)>,
 }
 
+impl Head {
+    /// One that nobody could read.
+    pub(super) fn unreadable(tls: Option<&Tls>) -> Self {
+        Self {
+            method: Method::from_bytes(b"-").expect("a token"),
+            host: None,
+            path: "-".to_owned(),
+            protocol: "-",
+            tls: tls.map(|tls| tls.version.clone()),
+            referer: None,
+            agent: None,
+            headers: Vec::new(),
+        }
+    }
+}
+
 /// One request that is over.
 pub(super) struct Line<'a> {
     pub(super) time: Timestamp,

@@ -18,14 +18,15 @@ use tokio_tungstenite::{
 use super::{
     super::{
         Shared,
+        admission::{Applicant, Dismissal},
         roster::{Listed, Peer},
     },
     farewell,
     gate::Gate,
-    in_time, now, seat,
+    in_time, now,
+    seat::{self, Taken},
 };
 use crate::{
-    bus::Registration,
     session::{self, v1::Registrar},
     wire::{
         TunnelName,
@@ -44,16 +45,18 @@ type Socket = WebSocketStream<Gate<TokioIo<Upgraded>>>;
 /// One connected client.
 pub(super) struct Attachment {
     shared: Arc<Shared>,
-    peer: SocketAddr,
+    client: SocketAddr,
     agent: Option<String>,
+    /// Given when one of its names is taken from it: the session ends as a whole.
+    dismissal: Arc<Dismissal>,
 }
 
 /// The names that a session holds, each with its seat.
-type Seats = HashMap<TunnelName, Registration>;
+type Seats = HashMap<TunnelName, Taken>;
 
 impl Attachment {
-    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, agent: Option<String>) -> Self {
-        Self { shared, peer, agent }
+    pub(super) fn new(shared: Arc<Shared>, client: SocketAddr, agent: Option<String>) -> Self {
+        Self { shared, client, agent, dismissal: Arc::default() }
     }
 
     pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
@@ -64,8 +67,8 @@ impl Attachment {
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
-        match in_time(&self.shared, self.peer, DIALECT, permit, registering).await {
-            Some((socket, Ok((request, name)))) => self.serve(socket, request, name).await,
+        match in_time(&self.shared, self.client, DIALECT, permit, registering).await {
+            Some((socket, Ok((request, applicant)))) => self.serve(socket, request, applicant).await,
             Some((socket, Err(problem))) => self.turn_away(socket, problem).await,
             None => {}
         }
@@ -75,43 +78,53 @@ impl Attachment {
     async fn read_registration(
         &self,
         socket: &mut Socket,
-    ) -> Result<(RegistrationRequest, TunnelName), String> {
+    ) -> Result<(RegistrationRequest, Applicant), String> {
         let frame = socket.next().await;
         let Some(Ok(Frame::Text(text))) = frame else {
             return Err("a registration is a text frame, and a short one".to_owned());
         };
         match FromClient::decode(&text) {
             Ok(FromClient::Register(request)) => {
-                let name = self.verify(&request).await?;
-                Ok((request, name))
+                let applicant = self.verify(&request).await?;
+                Ok((request, applicant))
             }
             Ok(_) => Err("a client registers first".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// The name that a request stands for. Its token is spent by this.
-    async fn verify(&self, request: &RegistrationRequest) -> Result<TunnelName, String> {
-        let now = now();
+    /// The name that a request stands for, if its key may have it. Its token is spent by this.
+    async fn verify(&self, request: &RegistrationRequest) -> Result<Applicant, String> {
+        let (now, admission) = (now(), &self.shared.admission);
         let verified = MandateToken::verify(&request.mandate_token, &self.shared.origins, now);
-        let token = verified.map_err(|error| error.to_string())?;
-        let name = token.name_with(request.session.as_deref()).map_err(|error| error.to_string())?;
+        let named = verified.and_then(|token| Ok((token.name_with(request.session.as_deref())?, token)));
+        let (name, token) = named.map_err(|error| {
+            admission.refused("bad-token");
+            error.to_string()
+        })?;
         let spent = self.shared.spent.spend(token.digest, token.over_at, now).await;
-        spent.map(|()| name).map_err(|error| error.to_string())
+        spent.map_err(|error| {
+            admission.refused("spent-token");
+            error.to_string()
+        })?;
+        // Its documents have no place for an invitation, nor for a wish.
+        let applicant = Applicant { key: token.name, name, invitation: None, address: self.client.ip() };
+        admission.admit(&applicant).await.map_err(|reason| reason.to_string())?;
+        Ok(applicant)
     }
 
-    async fn serve(&self, mut socket: Socket, request: RegistrationRequest, name: TunnelName) {
-        let shared = &self.shared;
+    async fn serve(&self, mut socket: Socket, request: RegistrationRequest, applicant: Applicant) {
+        let (shared, name) = (&self.shared, applicant.name.clone());
         socket.get_mut().open();
         let (transport, mut registrar) = session::v1::over(socket, name.clone(), &shared.losses);
         let (handle, driver) = session::open(transport, seat::settings(shared, &name));
-        let peer = Peer { address: self.peer, dialect: DIALECT, agent: self.agent.clone() };
+        let peer = Peer { address: self.client, dialect: DIALECT, agent: self.agent.clone() };
         let listed = shared.roster.enter(peer, &handle);
         let mut seats = Seats::new();
-        self.take_seat(&request, name, &listed, &registrar, &mut seats).await;
+        self.take_seat(&request, applicant, &listed, &registrar, &mut seats).await;
         let further = self.further(&listed, &mut registrar, &mut seats);
         let ended = tokio::select! {
-            ended = seat::run(shared, &handle, driver) => ended,
+            ended = seat::run(shared, &handle, driver, &self.dismissal) => ended,
             () = further => unreachable!("it waits for the driver"),
         };
         if !seats.is_empty() {
@@ -127,7 +140,7 @@ impl Attachment {
     async fn further(&self, listed: &Listed, registrar: &mut Registrar, seats: &mut Seats) {
         while let Some(request) = registrar.next().await {
             match self.verify(&request).await {
-                Ok(name) => self.take_seat(&request, name, listed, registrar, seats).await,
+                Ok(applicant) => self.take_seat(&request, applicant, listed, registrar, seats).await,
                 Err(problem) => {
                     self.shared.metrics.clients.registration(DIALECT, "refused");
                     registrar.refuse(problem).await;
@@ -140,7 +153,7 @@ impl Attachment {
     async fn take_seat(
         &self,
         request: &RegistrationRequest,
-        name: TunnelName,
+        applicant: Applicant,
         listed: &Listed,
         registrar: &Registrar,
         seats: &mut Seats,
@@ -148,16 +161,17 @@ impl Attachment {
         if seats.len() >= MOST_NAMES {
             return registrar.refuse(format!("a connection may have {MOST_NAMES} names at most")).await;
         }
+        let name = applicant.name.clone();
         if !seats.contains_key(&name) {
-            match seat::take(&self.shared, &name, &listed.entry.handle, listed).await {
+            match seat::take(&self.shared, &applicant, &listed.entry.handle, &self.dismissal, listed).await {
                 Ok(seat) => seats.insert(name.clone(), seat),
-                Err(full) => {
-                    self.shared.metrics.clients.registration(DIALECT, "too-many-sessions");
-                    return registrar.refuse(full.to_string()).await;
+                Err(reason) => {
+                    self.shared.metrics.clients.registration(DIALECT, reason.outcome());
+                    return registrar.refuse(reason.to_string()).await;
                 }
             };
             self.shared.metrics.clients.registration(DIALECT, "registered");
-            seat::report_registered(&self.shared, name.clone(), self.peer);
+            seat::report_registered(&self.shared, name.clone(), self.client);
         }
         let hostname = self.shared.names.hostname_of(&name);
         registrar.accept(request, &name, hostname.as_deref()).await;
@@ -166,7 +180,7 @@ impl Attachment {
     /// Says what was wrong as clients expect it, and closes the connection.
     async fn turn_away(&self, mut socket: Socket, problem: String) {
         self.shared.metrics.clients.registration(DIALECT, "refused");
-        tracing::debug!(client = %self.peer, problem, "refused a registration");
+        tracing::debug!(client = %self.client, problem, "refused a registration");
         // A client that is gone already needs no answer.
         let _ = socket.send(Frame::Text(problem.into())).await;
         let reason = "the registration was refused".into();

@@ -21,7 +21,7 @@ pub struct Observe {
     /// Tunnels that have series of their own in the metrics.
     pub metrics_per_tunnel: usize,
     /// Adds what others measure, under the names that they have.
-    pub measured: Option<Arc<dyn Fn(&mut Registry) + Send + Sync>>,
+    pub measured: Option<Measured>,
     /// What the admin listener's callers have to show.
     pub admin_token: Option<Token>,
     /// Doors of the admin listener that stand open without it.
@@ -29,6 +29,9 @@ pub struct Observe {
     /// The host of plugins, once there is one.
     pub plugins: Arc<OnceLock<plugin::Host>>,
 }
+
+/// Adds metrics to a registry.
+pub type Measured = Arc<dyn Fn(&mut Registry) + Send + Sync>;
 
 /// Spans of exchanges.
 #[derive(Clone)]

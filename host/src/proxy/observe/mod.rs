@@ -5,7 +5,7 @@
 
 mod config;
 
-pub use config::{Observe, Traces, Trust};
+pub use config::{Measured, Observe, Traces, Trust};
 
 use std::{
     net::SocketAddr,
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     exchange::{Asked, ErrorKind, ExchangeId, ForwardError, Request, Witness, websocket::Way},
     trace::{self, Span},
-    wire::TunnelName,
+    wire::{Tls, TunnelName},
 };
 
 /// One request, until it is over.
@@ -188,6 +188,40 @@ impl Told {
             (None, Some(_)) => "broken-off",
         }
     }
+}
+
+/// A request whose head couldn't be read has got this answer, and is over: all that the access log knows of it.
+pub(super) fn unreadable(
+    shared: &Shared,
+    peer: SocketAddr,
+    tls: Option<&Tls>,
+    exchange: ExchangeId,
+    answer: &[u8],
+) {
+    let Some(log) = &shared.config.observe.access_log else { return };
+    let status = answer.get(9..12).and_then(|status| StatusCode::from_bytes(status).ok());
+    let outcome = match status.map(|status| status.as_u16()) {
+        Some(408) => ErrorKind::RequestTimedOut.code(),
+        Some(414 | 431) => ErrorKind::RequestHeadTooLarge.code(),
+        Some(501) => ErrorKind::UnknownCoding.code(),
+        _ => ErrorKind::BadRequest.code(),
+    };
+    log.write(&Line {
+        time: Timestamp::now(),
+        visitor: peer,
+        head: &Head::unreadable(tls),
+        tunnel: None,
+        status,
+        outcome,
+        bytes_in: 0,
+        bytes_out: 0,
+        duration: Duration::ZERO,
+        first_byte: None,
+        exchange,
+        session: None,
+        node: shared.node,
+        plugin: None,
+    });
 }
 
 impl Drop for Observed {

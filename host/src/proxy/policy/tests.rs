@@ -73,6 +73,7 @@ fn request(tunnel: TunnelName, path: &str, body: &'static str) -> Request {
             exchange: ExchangeId(1),
             tunnel,
             visitor: None,
+            tls: None,
             notes: Default::default(),
             interim: None,
             witness: None,

@@ -47,7 +47,10 @@ fn by_path_with_the_prefix_cut_off() {
     ] {
         assert_eq!(route("example.com", &format!("/proxy/request/{LABEL}{path}")), tunnel(rest), "{path}");
     }
-    assert_eq!(route("example.com", "/proxy/request/short/x"), Route::NotAName);
+    let chosen = Route::Tunnel { name: "short".parse().unwrap(), target: "/x".parse().unwrap() };
+    assert_eq!(route("example.com", "/proxy/request/short/x"), chosen);
+    assert_eq!(route("example.com", "/proxy/request/a_b/x"), Route::NotAName);
+    assert_eq!(route("example.com", "/proxy/request/www.example.org/x"), Route::NotAName, "nobody has it");
     assert_eq!(route("example.com", "/proxy/request/"), Route::NotAName);
 }
 
@@ -80,9 +83,10 @@ fn the_proxys_own_hosts() {
 #[test]
 fn hosts_of_nobody() {
     for host in [
-        "www.example.com",
+        "a_b.example.com",
+        "-a.example.com",
         &format!("a.{LABEL}.example.com"),
-        &format!("{LABEL}x.example.com"),
+        &format!("{LABEL}{LABEL}.example.com"),
         ".example.com",
     ] {
         assert_eq!(route(host, "/"), Route::NotAName, "{host}");
@@ -92,6 +96,44 @@ fn hosts_of_nobody() {
     {
         assert_eq!(route(host, "/"), Route::UnknownHost, "{host}");
     }
+}
+
+#[test]
+fn chosen_names_and_listed_hostnames_lead_to_their_tunnels() {
+    let names = names("example.com", Some("https://example.com:8443"));
+    let [blog, www] = ["blog", "www.example.org"].map(|name| name.parse::<TunnelName>().unwrap());
+    let mut rules = Registration::default();
+    let domains = vec![www.clone(), "proxy.example.com".parse().unwrap()];
+    let rules_of_key = crate::proxy::admission::KeyRules { domains, ..Default::default() };
+    rules.keys.insert(LABEL.parse().unwrap(), rules_of_key);
+    let asked = |authority: &str, path: &str| match names
+        .route(&Target { authority: authority.to_owned(), path: path.parse().unwrap() })
+    {
+        Route::Tunnel { name, target } => format!("{name} {target}"),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(asked("www.example.org", "/"), "UnknownHost", "before it is listed");
+    names.hostnames().replace(&rules);
+    for (host, path, leads) in [
+        ("Blog.example.com:443", "/x", "blog /x"),
+        ("WWW.Example.org.:80", "/proxy/subscribe", "www.example.org /proxy/subscribe"),
+        ("example.com", "/proxy/request/www.example.org/x?y", "www.example.org /x?y"),
+        ("example.com", "/proxy/request/blog", "blog /"),
+        ("example.org", "/", "UnknownHost"),
+        ("a.www.example.org", "/", "UnknownHost"),
+        // The proxy's own stay its own, whatever is listed.
+        ("proxy.example.com", "/x", "Own(Other)"),
+    ] {
+        assert_eq!(asked(host, path), leads, "{host}{path}");
+    }
+    assert_eq!(names.public_url_of(&blog), "https://blog.example.com:8443");
+    assert_eq!(names.public_url_of(&www), "https://www.example.org:8443");
+    assert_eq!(names.hostname_of(&www).as_deref(), Some("www.example.org"));
+    let shortest = |name: &str| names.shortest(name.parse().unwrap());
+    assert_eq!(shortest("blog.example.com"), Some(blog.clone()));
+    assert_eq!(shortest("blog"), Some(blog));
+    assert_eq!(shortest("www.example.org"), Some(www));
+    assert_eq!(shortest(&format!("{LABEL}.example.com")), None, "nobody chooses a key's name");
 }
 
 #[test]

@@ -93,6 +93,7 @@ async fn round(stage: &Arc<dyn Forward>, args: &BenchArgs) -> Result<Duration, A
             exchange: ExchangeId(u64::from(n)),
             tunnel: tunnel.clone(),
             visitor: Some((VISITOR, 0).into()),
+            tls: None,
             notes: Default::default(),
             interim: None,
             witness: None,

@@ -58,6 +58,7 @@ pub struct InFile<'a> {
 
 /// What a proxy shows, checked.
 pub struct ProxyPlan {
+    admin: Option<SocketAddr>,
     access: Option<AccessPlan>,
     traces: Option<TracesPlan>,
     metrics_per_tunnel: usize,
@@ -84,14 +85,25 @@ impl ProxyPlan {
             mistakes.push(lines.wrong("metrics_per_tunnel", problem));
         }
         let (admin_token, admin_open) = admin::gate(file, args, admin, lines, sources, mistakes);
-        Self { access, traces, metrics_per_tunnel, admin_token, admin_open }
+        Self { admin, access, traces, metrics_per_tunnel, admin_token, admin_open }
     }
 
     /// One line for each thing that is on, for `--check`.
     pub fn describe(&self) -> Vec<String> {
+        let admin = self.admin.map(|admin| self.describe_admin(admin));
         let access = self.access.as_ref().map(AccessPlan::describe);
         let traces = self.traces.as_ref().map(TracesPlan::describe);
-        access.into_iter().chain(traces).collect()
+        admin.into_iter().chain(access).chain(traces).collect()
+    }
+
+    fn describe_admin(&self, admin: SocketAddr) -> String {
+        let Open { health, metrics, api } = self.admin_open;
+        let doors = [("health", health), ("metrics", metrics), ("the API", api)];
+        let open: Vec<&str> = doors.into_iter().filter(|(_, open)| *open).map(|(door, _)| door).collect();
+        let open = if open.is_empty() { "nothing".to_owned() } else { open.join(", ") };
+        let rest = if self.admin_token.is_some() { "the rest with a token" } else { "nothing else" };
+        let rest = if health && metrics && api { String::new() } else { format!(", {rest}") };
+        format!("admin  {admin}, open to all who reach it: {open}{rest}")
     }
 
     /// Opens what has to be opened, and puts all of it into the Config. On the runtime.

@@ -88,6 +88,10 @@ fn a_listener_that_others_reach_asks_for_a_token_or_says_what_is_open() {
 fn what_is_on_is_told_by_check() {
     let text =
         "[access_log]\nfile = \"log/access.log\"\n[traces]\notlp = \"http://127.0.0.1:4317\"\nratio = 0.25";
+    let told = proxy("", "127.0.0.1:1", &AdminArgs::default()).unwrap().describe();
+    assert_eq!(told, ["admin  127.0.0.1:1, open to all who reach it: health, metrics, the API"]);
+    let told = proxy("admin_open = ['health']", "10.0.0.1:1", &AdminArgs::default()).unwrap().describe();
+    assert_eq!(told, ["admin  10.0.0.1:1, open to all who reach it: health, nothing else"]);
     let told = proxy(text, "", &AdminArgs::default()).unwrap().describe();
     assert_eq!(
         told,
