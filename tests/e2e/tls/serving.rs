@@ -197,7 +197,7 @@ async fn whoever_speaks_no_tls_is_told_and_holds_up_nobody() {
         wire.closed().await;
     }
     let mut admin = Wire::connect(tunnel.proxy.admin.expect("an admin listener")).await;
-    admin.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    admin.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let text = admin.reply("GET").await.text();
     for line in [
         "tunnel_tls_handshakes_total{outcome=\"plain\"} 1",
