@@ -20,7 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
     for message in whole.iter().flatten() {
         batch.push(message);
     }
-    let Ok(Envelope { content: Content::Messages(_, again), .. }) = Envelope::decode(batch.close().into()) else {
+    let Ok(Envelope { content: Content::Messages(_, again), .. }) = Envelope::decode(batch.close().into())
+    else {
         panic!("an envelope of our own isn't read");
     };
     assert_eq!(again.collect::<Vec<_>>(), whole);

@@ -80,6 +80,13 @@ mod nodes {
     mod spread;
 }
 
+mod operators {
+    mod access_log;
+    mod api;
+    mod metrics;
+    mod traces;
+}
+
 mod plugins {
     mod applications;
     mod author;
@@ -103,5 +110,6 @@ mod v1 {
 mod cli {
     mod demo;
     mod failures;
+    mod service;
     mod tools;
 }

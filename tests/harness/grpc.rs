@@ -16,10 +16,10 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::{BoxFuture, Service},
     server::{Grpc, NamedService, StreamingService},
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Server, server::TcpIncoming},
 };
 
-use super::Door;
+use super::{Door, secured::Secured};
 
 /// Messages are bytes as they are.
 #[derive(Debug, Clone, Copy, Default)]
@@ -94,6 +94,18 @@ pub(crate) async fn client(door: &Door) -> tonic::client::Grpc<Channel> {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.expect("the connection is up");
     client
+}
+
+/// A client that came by TLS, and trusts what is in this file.
+pub(crate) async fn secure_client(secured: &Secured, host: &str) -> tonic::client::Grpc<Channel> {
+    let name = host.split(':').next().expect("split gives at least one part");
+    let trusted = Certificate::from_pem(secured.authority.pem());
+    let tls = ClientTlsConfig::new().ca_certificate(trusted).domain_name(name);
+    let endpoint = Endpoint::from_shared(format!("https://{}", secured.address())).expect("a URL");
+    let endpoint = endpoint.tls_config(tls).expect("settings of TLS");
+    let origin = format!("https://{host}").parse().expect("a URL");
+    let channel = endpoint.origin(origin).connect().await.expect("the proxy takes connections");
+    tonic::client::Grpc::new(channel)
 }
 
 /// The path of a method.

@@ -10,7 +10,9 @@
 pub(crate) mod applicant;
 pub(crate) mod certificate;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod door;
+pub(crate) mod exposition;
 pub(crate) mod grpc;
 pub(crate) mod guest;
 pub(crate) mod h2;
@@ -31,7 +33,9 @@ pub(crate) mod v1;
 pub(crate) mod websocket;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use collector::Collector;
 pub(crate) use door::Door;
+pub(crate) use exposition::Exposition;
 pub(crate) use guest::{compiled, guest};
 pub(crate) use http1::Wire;
 pub(crate) use message::{Head, Reply, Request};

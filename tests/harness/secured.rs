@@ -40,6 +40,19 @@ impl Secured {
         arguments: &[&str],
         target: &str,
     ) -> Self {
+        Self::beside(authority, home, pairs, more, arguments, target, &[]).await
+    }
+
+    /// The same, with arguments for the client too.
+    pub(crate) async fn beside(
+        authority: Authority,
+        home: Home,
+        pairs: &[(&str, Pair)],
+        more: &str,
+        arguments: &[&str],
+        target: &str,
+        for_client: &[&str],
+    ) -> Self {
         let mut listed = String::new();
         for (name, pair) in pairs {
             pair.write(&home, name);
@@ -53,7 +66,8 @@ impl Secured {
         let proxy = Proxy::start_for(DOMAIN, home.clone(), "127.0.0.1:0", &arguments).await;
         let url = format!("https://localhost:{}", proxy.address.port());
         let (ca, key) = (home.file("ca.pem"), home.file("key.pem"));
-        let client = Client::start(&url, target, &key, &["--proxy-ca", path_text(&ca)]).await;
+        let client =
+            Client::start(&url, target, &key, &[&["--proxy-ca", path_text(&ca)], for_client].concat()).await;
         Self { proxy, client, authority }
     }
 

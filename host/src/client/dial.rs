@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{SinkExt, StreamExt};
 use http::{
     HeaderValue, StatusCode, Uri,
-    header::{RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL},
+    header::{RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, USER_AGENT},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{
@@ -35,6 +35,9 @@ use crate::{
 
 /// Longest wait for each step of an attempt.
 const STEP: Duration = Duration::from_secs(10);
+
+/// What this program is, for the operator of the proxy.
+const PROGRAM: &str = concat!("tunnel/", env!("CARGO_PKG_VERSION"));
 
 /// A registration response has no headers.
 const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
@@ -182,6 +185,7 @@ impl Dialer {
         };
         let mut request =
             self.url.clone().into_client_request().map_err(|error| self.not_a_proxy(error.to_string()))?;
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(PROGRAM));
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         let upgraded = client_async_with_config(request, stream, Some(session::socket_config())).await;
         let (socket, response) = upgraded.map_err(|error| self.refused_upgrade(error))?;

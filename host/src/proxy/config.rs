@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Event, Pace, Registration, door::DoorSettings, policy::Policy};
+use super::{Event, Pace, Registration, door::DoorSettings, observe::Observe, policy::Policy};
 use crate::redis::Redis;
 
 /// Settings of one proxy node.
@@ -40,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// What holds for some tunnels and paths; the first that fits counts.
     pub policies: Vec<Policy>,
+    /// What is logged, traced and measured, and who may see it.
+    pub observe: Observe,
     /// Told of what an operator wants to see.
     pub report: Arc<dyn Fn(Event) + Send + Sync>,
 }

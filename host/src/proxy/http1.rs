@@ -17,6 +17,7 @@ use super::{
     door::{Arrived, Stream},
     interim::{InterimIo, Interims},
     linger::{Lingering, Unread},
+    observe,
     pace::{PacedIo, Slow},
     strict::{Bounds, StrictIo, asks_for_another},
     unreadable, upgrade, visitor,
@@ -59,8 +60,11 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let (in_hand, arriving) = (door.clone(), door.clone());
     let replace = {
         let (shared, unread, door) = (shared.clone(), unread.clone(), door.clone());
+        let tls = arrived.tls.clone();
         move |hypers: &[u8]| {
-            let answer = unreadable::instead(hypers, door.refusal(), shared.ids.next())?;
+            let exchange = shared.ids.next();
+            let answer = unreadable::instead(hypers, door.refusal(), exchange)?;
+            observe::unreadable(&shared, peer, tls.as_deref(), exchange, &answer);
             // The rest of what the visitor sends is never read.
             unread.mark();
             Some(answer)

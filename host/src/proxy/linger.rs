@@ -112,10 +112,10 @@ impl AsyncRead for Lingering {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            if let Some(ear) = &self.ear {
-                ear.heard();
-            }
+        if buf.filled().len() > before
+            && let Some(ear) = &self.ear
+        {
+            ear.heard();
         }
         Poll::Ready(Ok(()))
     }

@@ -9,6 +9,7 @@
 //! 4. what is left is cancelled (`kill`), sessions with it;
 //! 5. the node leaves the bus.
 
+pub mod access;
 mod admin;
 pub mod admission;
 mod answer;
@@ -23,12 +24,14 @@ mod interim;
 mod limits;
 mod linger;
 mod metrics;
+pub mod observe;
 mod outgoing;
 mod own;
 mod pace;
 mod page;
 mod plain;
 pub mod policy;
+mod roster;
 mod route;
 pub mod strict;
 mod unreadable;
@@ -46,10 +49,10 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use http::HeaderValue;
@@ -57,20 +60,23 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    admin::Admin,
     admission::Admission,
     attach::Spent,
     door::{Busy, Crowd, TlsDoor, TlsError, TlsSettings},
     metrics::{Counted, Metrics},
+    observe::Observed,
     pace::SlowVisitors,
     policy::{Base, PolicyStage, PolicySwitch},
+    roster::Roster,
     route::Names,
     strict::BadRequests,
 };
 use crate::{
     bus::{Bus, MemoryBus, RedisBus},
-    exchange::ExchangeId,
+    exchange::{ExchangeId, Forward},
+    operator::Listener,
     session::v1,
+    trace::{Hop, Onward},
     wire::{NodeId, TunnelName},
 };
 
@@ -101,7 +107,7 @@ pub async fn bind(config: Config) -> Result<Proxy, BindError> {
     let (base, node) = (random()?, NodeId(random()?));
     let bus = bus_of(&config, node).await;
     let shared = Arc::new(Shared::new(config, address, node, base, bus, tls));
-    let admin = admin.map(|(listener, address)| Admin::start(listener, address, Arc::clone(&shared)));
+    let admin = admin.map(|(listener, address)| admin::start(listener, address, &shared));
     Ok(Proxy { listener, address, plain, admin, shared })
 }
 
@@ -115,6 +121,13 @@ async fn bus_of(config: &Config, node: NodeId) -> Arc<dyn Bus> {
         RedisBus::start(redis.clone(), node, limits.max_sessions_per_name, limits.max_websocket_message);
     bus.connected().await;
     Arc::new(bus)
+}
+
+/// Where policies lead: the bus, with a span around each exchange if anything is traced.
+fn to_sessions(config: &Config, bus: &Arc<dyn Bus>) -> Arc<dyn Forward> {
+    let Some(traces) = &config.observe.traces else { return bus.clone() };
+    let hop = Hop { name: "tunnel", server: None };
+    Arc::new(Onward::new(traces.tracer.clone(), hop, bus.clone()))
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
@@ -142,7 +155,7 @@ pub struct Proxy {
     address: SocketAddr,
     /// The listener for plain HTTP beside TLS.
     plain: Option<(TcpListener, SocketAddr)>,
-    admin: Option<Admin>,
+    admin: Option<Listener>,
     shared: Arc<Shared>,
 }
 
@@ -195,12 +208,18 @@ impl Proxy {
             admin: admin.as_ref().map(|admin| admin.address),
         });
 
+        let leave = &shared.leave;
         let plainly = async {
             if let Some((listener, _)) = plain {
-                door::accept(listener, door::Listener::Plain, &shared, &stop).await;
+                door::accept(listener, door::Listener::Plain, &shared, leave).await;
             }
         };
-        tokio::join!(door::accept(listener, door::Listener::Main, &shared, &stop), plainly);
+        let accepting =
+            async { tokio::join!(door::accept(listener, door::Listener::Main, &shared, leave), plainly) };
+        tokio::select! {
+            _ = accepting => {}
+            () = async { stop.cancelled().await; leave.cancel(); std::future::pending().await } => {}
+        }
         shared.bus.drain();
         shared.drain.cancel();
         report(Event::Draining { exchanges: shared.metrics.exchanges() });
@@ -263,6 +282,8 @@ pub(crate) struct Shared {
     pub(crate) visitors: TaskTracker,
     /// Sessions of clients. They end when `kill` is cancelled, or before.
     pub(crate) sessions: TaskTracker,
+    /// Cancelled when somebody wants the node to drain and end.
+    pub(crate) leave: CancellationToken,
     /// Cancelled when the node begins to drain: clients have to move.
     pub(crate) drain: CancellationToken,
     /// Cancelled when what is left has to end at once.
@@ -282,6 +303,9 @@ pub(crate) struct Shared {
     pub(crate) slow_visitors: SlowVisitors,
     /// What went wrong with connections by HTTP/2.
     pub(crate) http2: http2::Counts,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) since: SystemTime,
+    plugins_counted: Once,
     /// It has begun to serve.
     serving: AtomicBool,
     ids: Ids,
@@ -296,7 +320,7 @@ impl Shared {
         bus: Arc<dyn Bus>,
         tls: Option<TlsDoor>,
     ) -> Self {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(node, config.observe.metrics_per_tunnel);
         let losses = v1::Losses::default();
         let admission = Arc::new(Admission::new(config.registration.clone(), config.redis.as_ref()));
         let (bad_requests, slow_visitors) = (BadRequests::default(), SlowVisitors::default());
@@ -312,6 +336,9 @@ impl Shared {
             bad_requests.register(registry);
             slow_visitors.register(registry);
         });
+        if let Some(measured) = &config.observe.measured {
+            metrics.register_foreign(|registry| measured(registry));
+        }
         let crowd = Crowd::new(config.limits.max_connections, config.limits.max_connections_per_address);
         metrics.register(|registry| crowd.register(registry));
         config.report = metrics.watch(config.report);
@@ -322,7 +349,7 @@ impl Shared {
             rate: limits.rate,
             redis: config.redis.clone(),
             answer_timeout: config.answer_timeout,
-            next: bus.clone(),
+            next: to_sessions(&config, &bus),
         };
         let pipeline = PolicyStage::new(base, &config.policies);
         let names = Names::new(&config, address);
@@ -339,6 +366,10 @@ impl Shared {
             drain: CancellationToken::new(),
             kill: CancellationToken::new(),
             unregistered: Arc::new(Semaphore::new(limits.max_unregistered)),
+            leave: CancellationToken::new(),
+            roster: Arc::new(Roster::new(metrics.clients.clone())),
+            since: SystemTime::now(),
+            plugins_counted: Once::new(),
             admission,
             spent: Spent::new(config.redis.clone()),
             losses,
@@ -350,6 +381,14 @@ impl Shared {
             ids: Ids { base: first_id, next: AtomicU64::new(0) },
             config,
         }
+    }
+
+    /// All numbers as they stand. Those of plugins are there from the first of them on, which a changed settings file may bring.
+    pub(crate) fn numbers(&self) -> String {
+        if let Some(host) = self.config.observe.plugins.get() {
+            self.plugins_counted.call_once(|| self.metrics.register_plugins(host));
+        }
+        self.metrics.text()
     }
 
     /// Waits until the node ends at once, and then for as long as visitors' WebSockets may take to be told: their
@@ -381,14 +420,15 @@ impl Shared {
 /// An exchange that is under way until this is dropped.
 pub(crate) struct OpenExchange {
     shared: Arc<Shared>,
+    observed: Arc<Observed>,
     _counted: Counted,
     /// The visitor's connection is in use; a WebSocket's too, which nobody else holds any more.
     _busy: Busy,
 }
 
 impl OpenExchange {
-    fn new(shared: Arc<Shared>, busy: Busy) -> Self {
-        Self { _counted: shared.metrics.exchange(), _busy: busy, shared }
+    fn new(shared: Arc<Shared>, observed: Arc<Observed>, busy: Busy) -> Self {
+        Self { _counted: shared.metrics.exchange(), _busy: busy, shared, observed }
     }
 }
 

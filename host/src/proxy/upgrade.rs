@@ -127,7 +127,8 @@ async fn run(upgraded: OnUpgrade, far: Duplex, exchange: OpenExchange) {
         let Ok(io) = upgraded.await else { return };
         let near =
             websocket::over(TokioIo::new(io), Role::Server, shared.config.limits.max_websocket_message);
-        websocket::join(near, far).await;
+        let tell = |way, bytes| exchange.observed.message(way, bytes);
+        websocket::join_telling(near, far, &tell).await;
     };
     tokio::select! {
         biased;

@@ -27,6 +27,7 @@ use super::{
     http1::Connection,
     interim::Interims,
     linger::Unread,
+    observe::Observed,
     outgoing::{self, Outgoing},
     own,
     pace::{Patience, Slow, SlowVisitors},
@@ -55,23 +56,36 @@ pub(super) async fn answer(
     let call = grpc::is_call(request.headers());
     // From here on: whoever answers without having read the body has to say so.
     let answered = Arc::new(AtomicBool::new(false));
-    let request = request.map(|inner| VisitorBody::new(inner, &connection, &answered));
-    let short = match dispatch(&connection, exchange, form, request).await {
+    let observed = Observed::begin(&connection.shared, &connection.arrived, exchange, &request);
+    let request = request.map(|inner| VisitorBody::new(inner, &connection, &answered, &observed));
+    let response = match dispatch(&connection, exchange, form, request, &observed).await {
         Ok(response) => {
             answered.store(true, Ordering::Relaxed);
-            return secured(&connection, response);
+            response
         }
         Err(Failure::Forward(error)) => {
+            observed.failed(&error);
             let mut response = answer::failure(&error, exchange, form);
             if call {
                 let status = response.status();
                 grpc::tell(response.headers_mut(), status, error.detail());
             }
-            response
+            without_body(response, head_only).map(Outgoing::from)
         }
-        Err(Failure::Answered(response)) => *response,
+        Err(Failure::Answered(response)) => without_body(*response, head_only).map(Outgoing::from),
     };
-    secured(&connection, without_body(short, head_only).map(Outgoing::from))
+    observed.answering(status(&response));
+    let length =
+        response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    secured(&connection, response.map(|body| body.observed(observed, length)))
+}
+
+/// What the visitor was told: a WebSocket that was granted is 101, also where HTTP/2 says 200.
+fn status(response: &http::Response<Outgoing>) -> StatusCode {
+    match response.extensions().get::<upgrade::Granted>() {
+        Some(_) => StatusCode::SWITCHING_PROTOCOLS,
+        None => response.status(),
+    }
 }
 
 /// RFC 6797 section 7.1 and 7.2: by https alone, and what the service says of itself stays.
@@ -129,6 +143,7 @@ async fn dispatch(
     exchange: ExchangeId,
     form: Form,
     request: http::Request<VisitorBody>,
+    observed: &Arc<Observed>,
 ) -> Result<http::Response<Outgoing>, Failure> {
     let shared = &connection.shared;
     let (method, uri) = (request.method(), request.uri());
@@ -155,12 +170,9 @@ async fn dispatch(
         Route::Tunnel { name, target: path } => {
             let outcome = shared.metrics.outcome();
             let destination = Destination { name, path, target };
-            let answered = forward(connection, exchange, form, request, destination).await;
+            let answered = forward(connection, exchange, form, request, destination, observed).await;
             match &answered {
-                Ok(response) if response.extensions().get::<upgrade::Granted>().is_some() => {
-                    outcome.answered(StatusCode::SWITCHING_PROTOCOLS);
-                }
-                Ok(response) => outcome.answered(response.status()),
+                Ok(response) => outcome.answered(status(response)),
                 Err(Failure::Answered(response)) => outcome.answered(response.status()),
                 Err(Failure::Forward(error)) => outcome.failed(error.kind().code()),
             }
@@ -206,8 +218,10 @@ async fn forward(
     form: Form,
     mut request: http::Request<VisitorBody>,
     destination: Destination,
+    observed: &Arc<Observed>,
 ) -> Result<http::Response<Outgoing>, Failure> {
-    let open = OpenExchange::new(connection.shared.clone(), connection.arrived.place.busy());
+    let busy = connection.arrived.place.busy();
+    let open = OpenExchange::new(connection.shared.clone(), observed.clone(), busy);
     let offer = match upgrade::offer(&mut request) {
         None => None,
         Some(Ok(offer)) => Some(offer),
@@ -220,6 +234,7 @@ async fn forward(
     let (interim, gate) = interims.map(Interims::begin).unzip();
     let mut request = build(connection, exchange, request, destination, offer.is_some());
     request.context.interim = interim;
+    observed.forwarding(connection.arrived.peer, &mut request);
     let span = tracing::debug_span!("exchange", tunnel = %request.context.tunnel, %exchange);
     let answer = connection.shared.pipeline.forward(request).instrument(span).await;
     drop(gate);
@@ -270,8 +285,11 @@ fn build(
             exchange,
             tunnel: name,
             visitor: Some(visitor.address),
+            // What a web server in front agreed on with us says nothing of its visitor.
+            tls: connection.arrived.tls.clone().filter(|_| visitor.address == connection.arrived.peer),
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }
@@ -313,15 +331,22 @@ struct VisitorBody {
     answered: Arc<AtomicBool>,
     patience: Patience,
     slow: SlowVisitors,
+    observed: Arc<Observed>,
 }
 
 impl VisitorBody {
-    fn new(inner: Incoming, connection: &Connection, answered: &Arc<AtomicBool>) -> Self {
+    fn new(
+        inner: Incoming,
+        connection: &Connection,
+        answered: &Arc<AtomicBool>,
+        observed: &Arc<Observed>,
+    ) -> Self {
         Self {
             inner,
             ended: false,
             unread: connection.unread.clone(),
             answered: Arc::clone(answered),
+            observed: Arc::clone(observed),
             patience: Patience::new(connection.shared.config.limits.pace),
             slow: connection.shared.slow_visitors.clone(),
         }
@@ -352,6 +377,7 @@ impl HttpBody for VisitorBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     hygiene::trailers(trailers);
                 }
+                self.observed.received(frame.data_ref().map_or(0, Bytes::len));
                 Some(Ok(frame))
             }
             Poll::Ready(Some(Err(error))) => Some(Err(broken(error))),

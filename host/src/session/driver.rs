@@ -79,6 +79,8 @@ impl<T: Transport> Driver<T> {
             busy: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
             cut_off: AtomicUsize::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             growth: Growth::new(),
             settings,
         });
@@ -269,6 +271,7 @@ impl<T: Transport> Driver<T> {
     }
 
     fn receive(&mut self, message: Message, now: Instant) -> Result<(), Ended> {
+        self.lines.received.fetch_add(message.payload() as u64, Ordering::Relaxed);
         match self.mux.receive(message, || None, now).map_err(Ended::Violation)? {
             Received::Nothing => {}
             Received::Request(start, websocket) => self.start_exchange(start, websocket),
@@ -374,6 +377,7 @@ impl<T: Transport> Driver<T> {
                 slot.shared.sent(sent.weight);
             }
             self.note_head(&message);
+            self.lines.sent.fetch_add(message.payload() as u64, Ordering::Relaxed);
             self.transport.put(&message)?;
             self.sent += 1;
             self.unflushed = true;

@@ -50,6 +50,22 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// The reason in a stable word, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::ClosedByPeer => "closed-by-client",
+            Self::Broken(_) => "connection-broke",
+            Self::Lost(_) => "messages-lost",
+            Self::Silent(_) => "silent",
+            Self::TooLarge { .. } => "message-too-large",
+            Self::Undecodable(_) | Self::NotADocument(_) | Self::Violation(_) => "protocol-broken",
+            Self::Refused(_) => "refused",
+            Self::Dismissed(_) => "revoked",
+            Self::Local => "ended-here",
+            Self::Dropped => "dropped",
+        }
+    }
+
     /// What a failure of the socket means.
     pub(super) fn broken(error: &tungstenite::Error) -> Self {
         match error {

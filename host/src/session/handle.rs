@@ -50,6 +50,11 @@ impl Handle {
         self.lines.opened.load(Ordering::Relaxed)
     }
 
+    /// Bytes of bodies and WebSocket messages since the session began: from the peer, and to it.
+    pub fn carried(&self) -> (u64, u64) {
+        (self.lines.received.load(Ordering::Relaxed), self.lines.sent.load(Ordering::Relaxed))
+    }
+
     /// Exchanges that were under way when the session ended.
     pub fn cut_off(&self) -> usize {
         self.lines.cut_off.load(Ordering::Relaxed)

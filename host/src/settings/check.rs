@@ -9,6 +9,7 @@ use super::{
     SettingsError,
     client::ClientSettings,
     document::Mistakes,
+    door,
     plugins::{Loader, cache},
     policy::Plan,
     proxy::ProxySettings,
@@ -43,8 +44,12 @@ pub(super) async fn proxy(
     let file =
         settings.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
     let _ = writeln!(out, "{file} is good: {}, {}", many(loaded, "plugin"), policies(settings.plans.len()));
+    out.push_str(&door::shown(&settings.config.door));
     if let Some(bus) = &settings.bus {
         let _ = writeln!(out, "  bus  {}, which answers", bus.redis.address());
+    }
+    for line in settings.observe.describe() {
+        let _ = writeln!(out, "  {line}");
     }
     let _ = writeln!(out, "  registration  {}", door(&settings.config.registration));
     for (n, plan) in settings.plans.iter().enumerate() {
@@ -73,6 +78,9 @@ pub(super) async fn client(
     let file =
         settings.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
     let _ = writeln!(out, "{file} is good: {}", many(pack.len(), "plugin"));
+    for line in settings.observe.describe() {
+        let _ = writeln!(out, "  {line}");
+    }
     for published in &settings.published {
         let plugins =
             if published.plugins.is_empty() { "no plugin".to_owned() } else { published.plugins.join(", ") };

@@ -13,8 +13,11 @@ use super::{
     author::PluginCommand,
     bus::{BusFlag, BusParser},
     door::DoorArgs,
+    observe::AdminArgs,
+    operate::Operation,
     plugins::PluginFlags,
     registration::{HostnameFlag, InviteArgs, KeyFlag},
+    service::ServiceCommand,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel,
@@ -63,6 +66,9 @@ pub enum Command {
     /// Make a key, or show what it names
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Run a client or a proxy as a service of this machine (systemd)
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Write, try and measure plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -141,6 +147,10 @@ pub struct ClientArgs {
     #[arg(long, value_name = "FOLDER", help_heading = "Plugins")]
     pub plugin_cache: Option<PathBuf>,
 
+    /// Where monitors ask for this client's numbers, at /metrics; on this machine alone [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Tunnel")]
+    pub metrics: Option<AdminListen>,
+
     /// Verify the settings and load every plugin, say what is wrong, and end
     #[arg(long, help_heading = "File")]
     pub check: bool,
@@ -190,11 +200,14 @@ pub struct ProxyArgs {
     #[command(flatten)]
     pub door: DoorArgs,
 
-    /// Where load balancers and monitors ask: /healthz, /readyz, /metrics, without a password and not for visitors
+    /// Where load balancers, monitors and operators ask: /healthz, /readyz, /metrics, /api/v1; not for visitors
     /// [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Nodes")]
     pub admin: Option<AdminListen>,
 
+    /// Who may ask there.
+    #[command(flatten)]
+    pub admin_args: AdminArgs,
     /// Let everybody register a tunnel, under the name that is made from the key [default: only where nobody but this
     /// machine gets here]
     #[arg(long, help_heading = "Clients")]
@@ -272,6 +285,10 @@ pub enum ProxyTool {
     /// Make an invitation: print it once, and add its SHA-256 to a file
     #[command(after_help = INVITE_EXAMPLE)]
     Invite(InviteArgs),
+
+    /// What a running proxy is asked for.
+    #[command(flatten)]
+    Running(Operation),
 }
 
 const INVITE_EXAMPLE: &str = "\

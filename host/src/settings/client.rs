@@ -18,6 +18,7 @@ use super::{
     cli::{Cli, ClientArgs},
     document::{self, Lines, Mistakes},
     file::{self, FileError, TargetTable, TunnelFile},
+    observe::ClientPlan,
     plugins::{PluginTable, Sources, Wanted, load, wanted},
     registration::HostnameFlag,
     secret::SecretSource,
@@ -46,6 +47,8 @@ pub struct ClientSettings {
     pub file: Option<PathBuf>,
     /// The files that were read.
     pub sources: Sources,
+    /// What an operator sees.
+    pub observe: ClientPlan,
     invitation: Option<String>,
     proxy: Uri,
     proxy_ca: Option<ProxyCa>,
@@ -120,6 +123,9 @@ impl ClientSettings {
         for published in &mut published {
             published.plugins = chain(published.name.as_deref(), &file, &lines, &wanted, mistakes);
         }
+        let metrics =
+            args.metrics.or(file.metrics.as_ref().map(|metrics| metrics.0)).map(|metrics| metrics.0);
+        let observe = ClientPlan::new(file.traces.as_ref(), metrics, &lines, mistakes);
         let invitation = invitation(args, file.invitation.as_ref(), &lines, &mut sources)?;
         let proxy_ca = proxy_ca(args, file.proxy_ca.as_deref(), &lines, &mut sources, mistakes);
         let in_file = file.plugin_cache.map(|cache| lines.resolve("plugin_cache", &cache)).transpose()?;
@@ -131,6 +137,7 @@ impl ClientSettings {
             plugin_cache: args.plugin_cache.clone().or(in_file),
             file: path.map(Path::to_owned),
             sources,
+            observe,
             invitation,
             proxy: args.proxy.clone().or(file.proxy.map(|url| url.0)).unwrap_or_default().0,
             proxy_ca,
@@ -147,6 +154,7 @@ impl ClientSettings {
             (name.clone(), origin.clone(), session.clone(), hostname.clone(), *connections)
         };
         self.proxy == other.proxy
+            && self.observe == other.observe
             && self.proxy_ca == other.proxy_ca
             && self.key == other.key
             && self.invitation == other.invitation

@@ -96,6 +96,7 @@ pub(super) struct InFile<'a> {
     pub(super) tls: Option<TlsTable>,
     pub(super) http: Option<Written<Listen>>,
     pub(super) proxy_protocol: Option<Vec<Written<Network>>>,
+    pub(super) http2: Option<bool>,
     pub(super) lines: &'a Lines,
 }
 
@@ -108,7 +109,8 @@ impl InFile<'_> {
         sources: &mut Sources,
         mistakes: &mut Mistakes,
     ) -> DoorSettings {
-        let Self { tls: table, http, proxy_protocol, lines } = self;
+        let Self { tls: table, http, proxy_protocol, http2, lines } = self;
+        let http1_only = http2 == Some(false);
         let flags = args.tls_certificate.clone().zip(args.tls_key.clone());
         let mut reading = Reading { sources, mistakes, lines, now: Timestamp::now().as_second() };
         let wanted = table.is_some() || flags.is_some();
@@ -147,16 +149,31 @@ impl InFile<'_> {
             visitors,
             handshake_timeout: table.handshake_timeout.map_or(HANDSHAKE_TIMEOUT, |time| time.0.0),
             hsts: table.hsts.map(|time| hsts(time.0.0)),
+            http1_only,
         });
         DoorSettings {
             tls,
             http,
             challenges,
+            http1_only,
             proxy_protocol: super::proxy::either(args.proxy_protocol.clone(), proxy_protocol)
                 .map(|net| net.0)
                 .collect(),
         }
     }
+}
+
+fn day(seconds: i64) -> String {
+    let time = Timestamp::from_second(seconds).unwrap_or_default();
+    strtime::format("%Y-%m-%d %H:%M UTC", time).unwrap_or_default()
+}
+
+/// What `--check` says of it.
+pub(super) fn shown(door: &DoorSettings) -> String {
+    let certificates = door.tls.iter().flat_map(|tls| &tls.certificates);
+    certificates
+        .map(|one| format!("  tls  {}, good until {}\n", one.names().join(", "), day(one.not_after)))
+        .collect()
 }
 
 /// Where a file was named.
@@ -221,10 +238,6 @@ impl Reading<'_> {
 
     /// A proxy that doesn't start helps nobody whose browser would refuse it: it is a warning.
     fn times(&mut self, place: &Place, path: &Path, read: &Certificate) {
-        let day = |seconds| {
-            let time = Timestamp::from_second(seconds).unwrap_or_default();
-            strtime::format("%Y-%m-%d %H:%M UTC", time).unwrap_or_default()
-        };
         let problem = if read.not_before > self.now {
             format!("isn't good before {}; see whether this machine's clock is right", day(read.not_before))
         } else if read.not_after < self.now {

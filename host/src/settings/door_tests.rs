@@ -17,15 +17,16 @@ fn chosen(text: &str, beside: &[(&str, &str)]) -> (DoorSettings, Vec<String>, Ve
         tls: file.tls.take(),
         http: file.http.take(),
         proxy_protocol: file.proxy_protocol.take(),
+        http2: file.http2,
         lines: &lines,
     };
     let mut sources = Sources::default();
     let door = door.choose(&DoorArgs::default(), "example.com", &mut sources, &mut mistakes);
-    let shown = |errors: &[crate::settings::SettingsError]| -> Vec<String> {
+    let said = |errors: &[crate::settings::SettingsError]| -> Vec<String> {
         let all = errors.iter().map(ToString::to_string);
         all.map(|text| text.replace(&format!("{}/", folder.path().display()), "")).collect()
     };
-    (door, shown(&mistakes.errors), shown(&mistakes.warnings))
+    (door, said(&mistakes.errors), said(&mistakes.warnings))
 }
 
 #[cfg(unix)]
@@ -52,11 +53,16 @@ fn a_good_pair_is_taken_without_a_word() {
     let text = format!("http = '127.0.0.1:0'\n{TLS}hsts = '180d'\nhandshake_timeout = '5s'\n");
     let (door, errors, warnings) = chosen(&text, &[("c.pem", &certificate), ("k.pem", &key)]);
     assert_eq!((errors, warnings), (vec![], vec![]));
-    let tls = door.tls.unwrap();
+    let tls = door.tls.as_ref().unwrap();
     assert_eq!(tls.certificates[0].names(), ["*.example.com"]);
-    assert_eq!(tls.hsts.unwrap(), "max-age=15552000");
+    assert_eq!(tls.hsts.as_ref().unwrap(), "max-age=15552000");
     assert_eq!(tls.handshake_timeout, Duration::from_secs(5));
     assert!(door.http.is_some() && door.challenges.is_none());
+    let checked = shown(&door);
+    assert!(
+        checked.starts_with("  tls  *.example.com, good until ") && checked.ends_with(" UTC\n"),
+        "{checked}"
+    );
 }
 
 #[test]

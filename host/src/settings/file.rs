@@ -16,6 +16,7 @@ use super::{
     bus::Bus,
     cli::LogFormat,
     door::TlsTable,
+    observe::{self, AccessLogTable, DoorList, TracesTable},
     plugins::PluginTable,
     policy::PolicyTable,
     registration::{HostnameFlag, RegistrationTable},
@@ -60,6 +61,10 @@ pub struct TunnelFile {
     pub connect_timeout: Option<Written<Wait>>,
     /// Bytes of one WebSocket message.
     pub max_websocket_message: Option<Written<Size>>,
+    /// As `--metrics`.
+    pub metrics: Option<Written<AdminListen>>,
+    /// Where spans of exchanges go.
+    pub traces: Option<TracesTable>,
     /// Silence after which the proxy is pinged.
     pub ping_after: Option<Written<Wait>>,
     /// Services to publish by name.
@@ -122,6 +127,8 @@ pub struct ProxyFile {
     pub http: Option<Written<Listen>>,
     /// As `--proxy-protocol`.
     pub proxy_protocol: Option<Vec<Written<Network>>>,
+    /// Whether visitors may speak HTTP/2.
+    pub http2: Option<bool>,
     /// TLS at the listener.
     pub tls: Option<TlsTable>,
     /// As `--domain`.
@@ -134,6 +141,16 @@ pub struct ProxyFile {
     pub trusted_proxies: Option<Vec<Written<Network>>>,
     /// As `--admin`.
     pub admin: Option<Written<AdminListen>>,
+    /// Where the token is that opens every door of the admin listener.
+    pub admin_token: Option<SecretSource>,
+    /// As `--admin-open`, in a list.
+    pub admin_open: Option<DoorList>,
+    /// Tunnels that have series of their own in the metrics.
+    pub metrics_per_tunnel: Option<usize>,
+    /// A line for each request.
+    pub access_log: Option<AccessLogTable>,
+    /// Where spans of exchanges go.
+    pub traces: Option<TracesTable>,
     /// As `--dialects`, in a list.
     pub dialects: Option<DialectList>,
     /// As `--bus`.
@@ -166,6 +183,19 @@ pub struct ProxyFile {
     /// Where secrets are that plugins are granted by name.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretSource>,
+}
+
+impl ProxyFile {
+    /// What it says of what an operator sees.
+    pub fn observe(&self) -> observe::InFile<'_> {
+        observe::InFile {
+            access_log: self.access_log.as_ref(),
+            traces: self.traces.as_ref(),
+            metrics_per_tunnel: self.metrics_per_tunnel,
+            admin_token: self.admin_token.as_ref(),
+            admin_open: self.admin_open,
+        }
+    }
 }
 
 /// `[limits]` of `proxy.toml`; the meaning of each is at [`crate::proxy::Limits`].

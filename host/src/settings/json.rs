@@ -1,12 +1,12 @@
 //! Lines for programs: one JSON object each, told apart by `event`.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::LazyLock, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
     client::{self, ExchangeSummary, Outcome},
-    proxy,
+    proxy::{self, access::Redacted},
 };
 
 /// One line. Fields are only ever added.
@@ -55,7 +55,7 @@ enum Line<'a> {
         name: Name<'a>,
         id: String,
         method: &'a str,
-        path: &'a str,
+        path: String,
         #[serde(flatten)]
         outcome: How,
         bytes_in: u64,
@@ -68,6 +68,9 @@ enum Line<'a> {
     },
     ReloadFailed {
         reason: &'a str,
+    },
+    Metrics {
+        address: SocketAddr,
     },
     KeyCreated {
         path: String,
@@ -136,7 +139,7 @@ fn exchange<'a>(name: Name<'a>, summary: &'a ExchangeSummary) -> Line<'a> {
         name,
         id: summary.exchange.to_string(),
         method: summary.method.as_str(),
-        path: &summary.path,
+        path: seen(&summary.path),
         outcome: match summary.outcome {
             Outcome::Status(status) => How::Status { status: status.as_u16() },
             Outcome::Broken(status) => How::Broken { status: status.as_u16(), broken: true },
@@ -180,6 +183,17 @@ pub(super) fn reloaded(plugins: usize, fresh: usize) -> String {
 /// What changed can't be used; what was in force stays.
 pub(super) fn reload_failed(reason: &str) -> String {
     Line::ReloadFailed { reason }.write()
+}
+
+/// A target without the secrets in its query: lines end in files, and files at others'.
+fn seen(target: &str) -> String {
+    static USUAL: LazyLock<Redacted> = LazyLock::new(Redacted::default);
+    USUAL.target(target)
+}
+
+/// Where a client's metrics are.
+pub(super) fn metrics(address: SocketAddr) -> String {
+    Line::Metrics { address }.write()
 }
 
 /// A key was made.

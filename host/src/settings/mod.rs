@@ -11,6 +11,8 @@ pub mod client;
 pub mod document;
 pub mod door;
 pub mod file;
+pub mod observe;
+pub mod operate;
 pub mod plugins;
 pub mod policy;
 pub mod proxy;
@@ -18,6 +20,7 @@ pub mod registration;
 pub mod report;
 pub mod run;
 pub mod secret;
+pub mod service;
 pub mod units;
 pub mod values;
 
@@ -78,6 +81,10 @@ pub enum SettingsError {
     NobodyMay(#[from] registration::NobodyMay),
     #[error("{}", several(.0))]
     Several(Vec<SettingsError>),
+    #[error("the access log {} can't be written: {source}; make its folder, or let this user write there", path.display())]
+    AccessLog { path: std::path::PathBuf, source: std::sync::Arc<std::io::Error> },
+    #[error("{0}; see [traces] in the settings file")]
+    Traces(String),
     #[error("that is no invitation: it is one line, as tunnel proxy invite prints it")]
     NoInvitation,
     #[error("plugins can't be run here: {0}")]

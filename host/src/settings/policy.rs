@@ -20,7 +20,7 @@ use crate::{
     plugin::Chain,
     proxy::{
         Rate,
-        policy::{DomainPattern, PathPattern, Policy, PolicyLimits, Stages},
+        policy::{About, DomainPattern, PathPattern, Policy, PolicyLimits, Stages},
     },
     wire::TunnelName,
 };
@@ -123,6 +123,7 @@ impl Plan {
             path: self.path.clone(),
             limits: self.limits,
             stages: Arc::new(|bus| bus),
+            about: About { plugins: self.plugins.clone(), serve: self.serve.clone() },
         }
     }
 }

@@ -18,12 +18,13 @@ use super::{
     door,
     file::{self, LimitsTable, ProxyFile},
     legacy::Legacy,
+    observe::ProxyPlan,
     open_files,
     plugins::{Sources, Wanted, wanted},
     policy::{self, Plan},
     registration::{Door, Given, Said},
     units::Size,
-    values::{AdminListen, Domain, Listen, Written},
+    values::{Domain, Listen, Written},
 };
 use crate::{
     plugin::Role,
@@ -37,6 +38,8 @@ pub struct ProxySettings {
     pub config: Config,
     /// What to write, and how.
     pub output: Output,
+    /// What an operator sees, and who may see it.
+    pub observe: ProxyPlan,
     /// What an operator may have overlooked.
     pub advice: Vec<String>,
     /// The Redis that is the bus, if one is.
@@ -131,10 +134,14 @@ impl ProxySettings {
         let fixed = text.map(|(_, text)| document::without(text, RELOADABLE)).unwrap_or_default();
         let bus = InFile { bus: file.bus.take(), password: file.bus_password.as_ref(), lines: &lines };
         let bus = bus.choose(args.bus.take(), &mut sources, mistakes, &mut advice);
+        let admin = args.admin.or(file.admin.as_ref().map(|admin| admin.0)).map(|admin| admin.0);
+        let observe =
+            ProxyPlan::new(&file.observe(), &args.admin_args, admin, &lines, &mut sources, mistakes);
         let door = door::InFile {
             tls: file.tls.take(),
             http: file.http.take(),
             proxy_protocol: file.proxy_protocol.take(),
+            http2: file.http2,
             lines: &lines,
         };
         let door = door.choose(&args.door, under, &mut sources, mistakes);
@@ -146,6 +153,7 @@ impl ProxySettings {
         Ok(Self {
             config,
             output,
+            observe,
             advice,
             bus,
             plans,
@@ -171,6 +179,11 @@ impl ProxySettings {
         {
             differs.push("bus_password".to_owned());
         }
+        if self.observe.admin_token != running.observe.admin_token
+            && !differs.iter().any(|key| key == "admin_token")
+        {
+            differs.push("admin_token".to_owned());
+        }
         differs
     }
 }
@@ -187,7 +200,6 @@ fn combine(
     let public_url = args.public_url.or(value(file.public_url)).map(|url| url.0);
     let domain = args.domain.or(value(file.domain));
     advice.extend(misleading(listen, public_url.is_some() || domain.is_some()));
-    advice.extend(admin.and_then(open_to_all));
     let answer_timeout = args.answer_timeout.or(value(file.answer_timeout));
     let grace_period = args.grace_period.or(value(file.grace_period));
     let mut limits = limits(file.limits, lines, mistakes);
@@ -210,6 +222,7 @@ fn combine(
         answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
         grace_period: grace_period.map_or(GRACE_PERIOD, |time| time.0),
         limits,
+        observe: Default::default(),
         report: Arc::new(|_| {}),
     };
     (config, Output::new(&args.output, file.log_format))
@@ -273,16 +286,6 @@ fn misleading(Listen(listen): Listen, has_name: bool) -> Option<String> {
             "the proxy listens on {listen}, but its URLs are under {domain}, which leads visitors and clients on \
              other machines to themselves; give --domain NAME (and *.NAME a DNS record that leads here), and \
              --public-url URL if TLS or another port stands in front"
-        )
-    })
-}
-
-/// It tells about every tunnel together, and asks nobody who he is.
-fn open_to_all(AdminListen(admin): AdminListen) -> Option<String> {
-    (!admin.ip().is_loopback()).then(|| {
-        format!(
-            "the admin listener is on {admin}, where it asks nobody for a password: whoever reaches it reads this node's \
-             health and numbers; let nobody through to it but your load balancer and your monitor"
         )
     })
 }
@@ -390,11 +393,14 @@ mod tests {
     }
 
     #[test]
-    fn an_admin_listener_that_others_reach_is_warned_of() {
-        let advice = |line| settings(line, "").unwrap().advice;
-        assert!(advice("tunnel proxy --admin 0.0.0.0:6520")[0].contains("asks nobody for a password"));
-        assert_eq!(advice("tunnel proxy --admin 127.0.0.1:6520"), [""; 0]);
-        assert_eq!(advice("tunnel proxy --admin [::1]:6520"), [""; 0]);
+    fn an_admin_listener_that_others_reach_has_a_token() {
+        let wrong = settings("tunnel proxy --admin 0.0.0.0:6520", "").err().map(|error| error.to_string());
+        assert!(wrong.unwrap().contains("--admin-token-file"));
+        for line in
+            ["--admin 127.0.0.1:6520", "--admin [::1]:6520", "--admin 0.0.0.0:6520 --admin-open health"]
+        {
+            assert_eq!(settings(&format!("tunnel proxy {line}"), "").unwrap().advice, [""; 0], "{line}");
+        }
         let [running, changed] =
             ["1", "2"].map(|port| settings("tunnel proxy", &format!("admin = '127.0.0.1:{port}'")).unwrap());
         assert_eq!(changed.differs_from(&running), ["admin"]);

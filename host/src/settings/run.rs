@@ -27,12 +27,13 @@ use super::{
     client::{ClientSettings, default_key},
     demo_plugins,
     document::Mistakes,
-    key, log, open_files,
+    key, log, open_files, operate,
     proxy::ProxySettings,
     publish::publish,
     registration::{self, InviteError},
     report::Reporter,
     serve::serve,
+    service,
     signals::Signals,
     values::{Domain, Listen},
 };
@@ -51,6 +52,8 @@ pub enum Failure {
     #[error(transparent)]
     Author(#[from] AuthorError),
     #[error(transparent)]
+    Service(#[from] service::ServiceError),
+    #[error(transparent)]
     Invite(#[from] InviteError),
     #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
@@ -58,6 +61,10 @@ pub enum Failure {
     Origin(#[from] client::OriginError),
     #[error("{}", in_full(.0))]
     Refused(#[from] client::Refused),
+    #[error(transparent)]
+    Tool(#[from] operate::ToolError),
+    #[error("metrics can't be told on {address} (--metrics): {source}")]
+    Metrics { address: SocketAddr, source: io::Error },
     #[error("{}", in_full(.0))]
     Bind(BindError),
     #[error("the sample page of the demo can't listen: {0}")]
@@ -99,6 +106,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Demo(args)) => run_demo(args).await,
         Some(Command::Key(command)) => run_key(command),
         Some(Command::Plugin(command)) => run_author(command).await,
+        Some(Command::Service(command)) => print(service::service(command)?.as_bytes()),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tunnel", &mut script);
@@ -127,8 +135,12 @@ async fn run_client(args: ClientArgs) -> Result<(), Failure> {
 }
 
 async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
-    if let Some(ProxyTool::Invite(args)) = &args.tool {
-        return print(format!("{}\n", registration::invite(args)?).as_bytes());
+    match &args.tool {
+        Some(ProxyTool::Invite(args)) => {
+            return print(format!("{}\n", registration::invite(args)?).as_bytes());
+        }
+        Some(ProxyTool::Running(operation)) => return print(operate::operate(operation).await?.as_bytes()),
+        None => {}
     }
     let format = args.output.log_format;
     let mut mistakes = Mistakes::default();
@@ -235,6 +247,7 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         grace_period: Duration::from_millis(500),
         // The page shows an upload's progress, which takes more than the 500 kB of a public proxy.
         limits: proxy::Limits { max_body: Some(1_000_000_000), ..proxy::Limits::default() },
+        observe: proxy::observe::Observe::default(),
         report: reporter.demo_proxy(),
     }
 }

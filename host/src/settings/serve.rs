@@ -63,6 +63,7 @@ pub(super) async fn serve(
         bus.welcome().await?;
     }
     settings.config.report = reporter.proxy();
+    let running = settings.observe.begin(&mut settings.config, loader.engine(), reporter)?;
     let stop = stop_on_signals(reporter.clone())?;
     let proxy = proxy::bind(settings.config.clone()).await.map_err(Failure::Bind)?;
     let private = settings.private;
@@ -73,6 +74,7 @@ pub(super) async fn serve(
         never = keep_up(settings, again, &mut loader, &mut in_force, reporter) => match never {},
     }
     loader.settled().await;
+    running.finish().await;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ const RED: Style = AnsiColor::Red.on_default();
 const LONGEST: usize = 200;
 
 /// The text as it may be shown: control and direction characters spelt out, cut if it is very long.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for (n, c) in text.chars().enumerate() {
         if n == LONGEST {
@@ -83,6 +83,11 @@ pub(super) fn reload_failed(reason: &str) -> String {
     // One mistake a line.
     let lines: Vec<String> = reason.lines().map(shown).collect();
     format!("  {YELLOW}Not reloaded{YELLOW:#}: {}\n  What was in force stays.", lines.join("\n  "))
+}
+
+/// Where a client's metrics are.
+pub(super) fn metrics(address: std::net::SocketAddr) -> String {
+    format!("  Metrics      http://{address}/metrics")
 }
 
 /// A key was made.
@@ -195,8 +200,8 @@ pub(super) fn proxy(event: &proxy::Event) -> String {
             let who =
                 if address.ip().is_loopback() { "this machine alone" } else { "everyone who can reach it" };
             let url = shown(public_url);
-            let admin =
-                admin.map(|admin| format!("  Admin        http://{admin}/metrics, /readyz, /healthz\n"));
+            let admin = admin
+                .map(|admin| format!("  Admin        http://{admin}/metrics, /readyz, /healthz, /api/v1\n"));
             let http = http.map(|http| format!("  Plain HTTP   {http} (leads to https)\n"));
             let (http, admin, end) = (http.unwrap_or_default(), admin.unwrap_or_default(), how_to_end());
             format!(

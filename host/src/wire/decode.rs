@@ -1,12 +1,12 @@
 //! Bytes into messages, bounded before anything is allocated.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    MAX_PART, MAX_TEXT, NodeId, Notes, TunnelName,
+    MAX_PART, MAX_TEXT, NodeId, Notes, Tls, TunnelName,
     cbor::Reader,
     error::DecodeError,
     message::{
@@ -100,6 +100,7 @@ struct Fields {
     retry_after: Option<Duration>,
     notes: Notes,
     node: Option<NodeId>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Fields {
@@ -146,6 +147,7 @@ impl Fields {
                 let node = reader.string(MAX_TEXT)?.parse();
                 self.node = Some(node.map_err(|_| DecodeError::WrongType { at, wanted: "a node's name" })?);
             }
+            key::TLS => self.tls = Some(Arc::new(reader.tls()?)),
             key::RETRY_AFTER => self.retry_after = Some(Duration::from_secs(reader.number()?)),
             _ => unreachable!("the keys up to RETRY_AFTER are all named above"),
         }
@@ -211,6 +213,7 @@ impl Fields {
             target,
             headers: self.headers,
             visitor: self.visitor,
+            tls: self.tls,
             notes: self.notes,
             body: self.data,
             end: self.end,

@@ -119,6 +119,9 @@ fn encode_request(kind: u64, request: &RequestStart) -> Bytes {
     if !request.notes.is_empty() {
         map.notes(key::NOTES, &request.notes);
     }
+    if let Some(tls) = &request.tls {
+        map.tls(key::TLS, tls);
+    }
     map.finish()
 }
 

@@ -1,6 +1,6 @@
 //! Round trips of every message, and what becomes of bytes that are none.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ciborium::{Value, cbor};
@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::{
     message::{BodyPart, CancelCode, Refusal, Registered, RequestStart, ResponseStart, WsKind, WsPart},
+    tls::ClientCertificate,
     *,
 };
 
@@ -52,6 +53,19 @@ fn notes() -> impl Strategy<Value = Notes> {
 }
 
 prop_compose! {
+    fn tls()(
+        version in "1\\.[23]",
+        cipher in "[A-Z0-9_]{0,40}",
+        server_name in prop::option::of("[a-z0-9.-]{1,30}"),
+        alpn in prop::option::of("[a-z0-9/.]{1,10}"),
+        client in prop::option::of(("\\PC{0,60}", any::<[u8; 32]>())),
+    ) -> Tls {
+        let client = client.map(|(subject, sha256)| ClientCertificate { subject, sha256 });
+        Tls { version, cipher, server_name, alpn, client }
+    }
+}
+
+prop_compose! {
     fn request()(
         (id, exchange, secure, end) in (1..u64::MAX, any::<u64>(), any::<bool>(), any::<bool>()),
         method in "[A-Z!#$%&'*+.^_`|~-]{1,12}",
@@ -60,6 +74,7 @@ prop_compose! {
         visitor in prop::option::of("[0-9.:]{1,20}"),
         headers in headers(),
         notes in notes(),
+        tls in prop::option::of(tls()),
         body in data(),
         tunnel in prop::option::of(any::<[u8; 32]>()),
     ) -> RequestStart {
@@ -67,7 +82,7 @@ prop_compose! {
             tunnel: tunnel.map(|digest| {
                 base32::encode(base32::Alphabet::Rfc4648Lower { padding: false }, &digest).parse().unwrap()
             }),
-            id, exchange, secure, end, authority, headers, visitor, notes, body,
+            id, exchange, secure, end, authority, headers, visitor, notes, body, tls: tls.map(Arc::new),
             method: Method::from_bytes(method.as_bytes()).unwrap(),
             target: PathAndQuery::try_from(target).unwrap(),
         }

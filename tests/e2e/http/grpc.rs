@@ -5,12 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, client::Grpc, transport::Channel};
 
 use crate::harness::{
-    Cluster, Door, Origin, Setup, Tunnel,
-    grpc::{Raw, Talk, client, method},
-    origin, within,
+    Client, Cluster, Origin, Setup, Tunnel,
+    grpc::{Raw, Talk, client, method, secure_client},
+    origin, path_text,
+    secured::Secured,
+    within,
 };
 
 const H2: &[&str] = &["--origin-protocol", "h2"];
@@ -20,8 +22,7 @@ async fn tunnel(talk: &Talk) -> Tunnel {
 }
 
 /// All four kinds of calls, and both kinds of failures.
-async fn everything_works(door: &Door) {
-    let mut client = client(door).await;
+async fn everything_works(mut client: Grpc<Channel>) {
     client.ready().await.expect("the connection is up");
     let reply = client.unary(Request::new(Bytes::from_static(b"hello")), method("Echo"), Raw).await;
     assert_eq!(reply.expect("an answer").into_inner(), "hello");
@@ -58,7 +59,7 @@ async fn everything_works(door: &Door) {
 }
 
 /// Each message is sent once the one before it has come back.
-async fn bidirectional(client: &mut tonic::client::Grpc<tonic::transport::Channel>) {
+async fn bidirectional(client: &mut Grpc<Channel>) {
     let (sender, mut receiver) = mpsc::channel::<Bytes>(1);
     let sent = stream::poll_fn(move |cx| receiver.poll_recv(cx));
     client.ready().await.expect("the connection is up");
@@ -78,17 +79,29 @@ async fn bidirectional(client: &mut tonic::client::Grpc<tonic::transport::Channe
 async fn all_kinds_of_calls_pass_as_they_are() {
     let talk = Talk::start().await;
     let tunnel = tunnel(&talk).await;
-    everything_works(&tunnel.door()).await;
+    everything_works(client(&tunnel.door()).await).await;
 }
 
 #[tokio::test]
 async fn calls_cross_from_node_to_node() {
     let talk = Talk::start().await;
     let cluster = Cluster::start(&[]).await;
-    let client = cluster.client(&talk.url(), H2).await;
+    let behind = cluster.client(&talk.url(), H2).await;
     for node in 0..3 {
-        everything_works(&cluster.door_at(node, &client)).await;
+        everything_works(client(&cluster.door_at(node, &behind)).await).await;
     }
+}
+
+#[tokio::test]
+async fn calls_come_by_tls() {
+    let (talk, origin) = (Talk::start().await, Origin::start().await.answering(|_| origin::ok("")));
+    let secured = Secured::start(&origin.url(), "", &[]).await;
+    let home = &secured.proxy.home;
+    let (ca, url) = (home.file("ca.pem"), format!("https://localhost:{}", secured.address().port()));
+    let arguments = ["--proxy-ca", path_text(&ca), "--origin-protocol", "h2"];
+    let behind = Client::start(&url, &talk.url(), &home.file("talk.pem"), &arguments).await;
+    let host = behind.public_url.strip_prefix("https://").expect("an https URL").trim_end_matches('/');
+    everything_works(secure_client(&secured, host).await).await;
 }
 
 #[tokio::test]

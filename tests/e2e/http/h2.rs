@@ -6,8 +6,10 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::harness::{
     Origin, Setup, Signal, Tunnel,
-    h2::{Frames, HEADERS, RESET, Visitor, data, field, frame, whole},
-    origin, within,
+    h2::{DATA, Frames, HEADERS, RESET, Visitor, data, field, frame, whole},
+    origin,
+    secured::Secured,
+    within,
 };
 
 #[tokio::test]
@@ -191,6 +193,56 @@ async fn what_is_of_one_connection_makes_a_request_malformed_and_leaves_the_othe
     assert!(raw.send(&good).await);
     assert_eq!(raw.next_of(HEADERS).await.stream, 101);
     assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_length_that_is_not_the_bodys_ends_the_stream() {
+    let origin = Origin::start().await.answering(|_| origin::ok("fine"));
+    let tunnel = Tunnel::to(&origin.url()).await;
+    for (announced, sent) in [("3", "longer"), ("9", "short")] {
+        let mut raw = Frames::connect(&tunnel.door(), &[]).await;
+        let head = [raw.head("POST", "/length"), field("content-length", announced)].concat();
+        assert!(raw.send(&[frame(HEADERS, 4, 1, &head), frame(DATA, 1, 1, sent.as_bytes())].concat()).await);
+        let reset = raw.next_of(RESET).await;
+        assert_eq!(reset.payload, u32::from(Reason::PROTOCOL_ERROR).to_be_bytes(), "{announced} {sent}");
+    }
+    // What was longer goes no further than it said; an origin that saw the beginning sees no regular end.
+    assert_eq!(origin.seen().len(), 0);
+    assert_eq!(tunnel.get("/other").await.text(), "fine");
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_the_authority_is_refused() {
+    let origin = Origin::start().await.answering(|_| origin::ok("fine"));
+    let tunnel = Tunnel::to(&origin.url()).await;
+    let mut visitor = Visitor::connect(&tunnel.door()).await;
+    for (host, status) in [("elsewhere.localhost", 400), (tunnel.host(), 200)] {
+        let request = visitor.request("GET", "/").header("host", host).body(()).expect("a request");
+        assert_eq!(visitor.answer(request).await.expect("an answer").status, status, "{host}");
+    }
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn by_tls_both_versions_are_offered_and_the_origin_hears_of_https() {
+    let origin = Origin::start().await.answering(|_| origin::ok("hello"));
+    let tunnel = Secured::start(&origin.url(), "", &[]).await;
+    for (flag, version) in [("--http2", "HTTP/2 200"), ("--http1.1", "HTTP/1.1 200")] {
+        let answer = tunnel.curl(&[flag]).await;
+        assert!(answer.starts_with(version) && answer.ends_with("hello"), "{answer}");
+    }
+    for request in origin.seen() {
+        assert_eq!(request.head.text("x-forwarded-proto").as_deref(), Some("https"));
+    }
+}
+
+#[tokio::test]
+async fn an_operator_may_switch_it_off() {
+    let origin = Origin::start().await.answering(|_| origin::ok("hello"));
+    let tunnel = Setup::new().proxy_file("http2 = false").start(&origin.url()).await;
+    let mut raw = Frames::connect(&tunnel.door(), &[]).await;
+    assert_eq!(raw.wire.head().await.status(), 400);
+    assert_eq!(tunnel.get("/").await.text(), "hello");
 }
 
 #[tokio::test]

@@ -19,12 +19,14 @@ async fn a_visitor_and_a_client_come_by_tls_and_the_service_hears_of_https() {
     let origin = Origin::start().await.answering(|_| origin::ok("hello"));
     let tunnel = Secured::start(&origin.url(), "", &[]).await;
     assert!(tunnel.client.public_url.starts_with("https://"), "{}", tunnel.client.public_url);
-    let answer = tunnel.curl(&["-H", "X-Forwarded-Proto: http"]).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
-    assert!(!answer.to_ascii_lowercase().contains("strict-transport-security"), "{answer}");
-    let seen = &origin.seen()[0].head;
-    assert_eq!(seen.text("x-forwarded-proto").as_deref(), Some("https"));
-    assert!(seen.text("forwarded").is_some_and(|text| text.ends_with(";proto=https")), "{seen:?}");
+    for (by, first) in [("--http1.1", "HTTP/1.1 200"), ("--http2", "HTTP/2 200")] {
+        let answer = tunnel.curl(&[by, "-H", "X-Forwarded-Proto: http"]).await;
+        assert!(answer.starts_with(first) && answer.ends_with("hello"), "{answer}");
+        assert!(!answer.to_ascii_lowercase().contains("strict-transport-security"), "{answer}");
+        let seen = &origin.seen().pop().expect("a request").head;
+        assert_eq!(seen.text("x-forwarded-proto").as_deref(), Some("https"));
+        assert!(seen.text("forwarded").is_some_and(|text| text.ends_with(";proto=https")), "{seen:?}");
+    }
 }
 
 #[tokio::test]

@@ -106,8 +106,10 @@ pub(super) fn context(interim: Option<Interim>) -> Context {
         exchange: ExchangeId(7),
         tunnel: tunnel.parse().unwrap(),
         visitor: None,
+        tls: None,
         notes: Default::default(),
         interim,
+        witness: None,
     }
 }
 

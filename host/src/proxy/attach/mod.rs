@@ -39,6 +39,9 @@ use crate::{
     wire::{NONCE_HEADER, SUBPROTOCOL, registration::NONCE_LENGTH},
 };
 
+/// Bytes of what a client says it is.
+const LONGEST_AGENT: usize = 100;
+
 /// What a client and this proxy have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
@@ -96,6 +99,7 @@ pub(super) async fn subscribe<B: http_body::Body>(
     if getrandom::fill(&mut nonce).is_err() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "no-randomness", "the proxy has no randomness");
     }
+    let agent = request.headers().get(header::USER_AGENT).map(|agent| agent_of(agent.as_bytes()));
     let mut response = http::Response::new(Outgoing::from(Body::empty()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -105,11 +109,11 @@ pub(super) async fn subscribe<B: http_body::Body>(
     let shared = Arc::clone(shared);
     match dialect {
         Dialect::V1 => {
-            let attachment = v1::Attachment::new(Arc::clone(&shared), client);
+            let attachment = v1::Attachment::new(Arc::clone(&shared), client, agent);
             shared.sessions.spawn(attachment.run(upgraded, permit));
         }
         Dialect::V2 => {
-            let attachment = v2::Attachment::new(Arc::clone(&shared), client, nonce);
+            let attachment = v2::Attachment::new(Arc::clone(&shared), client, agent, nonce);
             shared.sessions.spawn(attachment.run(upgraded, permit));
             let nonce =
                 HeaderValue::try_from(URL_SAFE_NO_PAD.encode(nonce)).expect("base64url is plain text");
@@ -183,11 +187,17 @@ fn refuse(
     response
 }
 
+/// What a client says it is, cut to what a list has room for.
+fn agent_of(agent: &[u8]) -> String {
+    String::from_utf8_lossy(&agent[..agent.len().min(LONGEST_AGENT)]).into_owned()
+}
+
 /// What comes of a client's first words, if they come in time and while the node lives. Then it doesn't count any more among
 /// those that haven't registered.
 async fn in_time<T>(
     shared: &Shared,
     client: SocketAddr,
+    dialect: &'static str,
     permit: OwnedSemaphorePermit,
     registering: impl Future<Output = Option<T>>,
 ) -> Option<T> {
@@ -197,6 +207,7 @@ async fn in_time<T>(
     };
     drop(permit);
     registered.unwrap_or_else(|_| {
+        shared.metrics.clients.registration(dialect, "too-late");
         tracing::debug!(%client, "a client didn't register in time");
         None
     })

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::super::{
     Event, Shared,
     admission::{Applicant, Dismissal, NotAdmitted, Seated},
+    roster::Listed,
 };
 use crate::{
     bus::{Registration, Seat, SeatState, TooManySeats},
@@ -42,6 +43,16 @@ pub(super) enum NoSeat {
     NotAdmitted(NotAdmitted),
 }
 
+impl NoSeat {
+    /// What is counted.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "too-many-sessions",
+            Self::NotAdmitted(_) => "refused",
+        }
+    }
+}
+
 impl From<NoSeat> for Refusal {
     fn from(reason: NoSeat) -> Self {
         match reason {
@@ -65,6 +76,7 @@ pub(super) async fn take(
     applicant: &Applicant,
     handle: &Handle,
     dismissal: &Arc<Dismissal>,
+    listed: &Listed,
 ) -> Result<Taken, NoSeat> {
     let (name, admission) = (&applicant.name, &shared.admission);
     let place = admission.place(applicant, handle, dismissal).map_err(NoSeat::NotAdmitted)?;
@@ -73,8 +85,10 @@ pub(super) async fn take(
         admission.refused(taken.code());
         return Err(NoSeat::NotAdmitted(taken));
     }
-    let seat = shared.bus.register(name.clone(), Arc::new(SessionSeat(handle.clone())));
+    let number = listed.entry.number;
+    let seat = shared.bus.register(name.clone(), Arc::new(SessionSeat { handle: handle.clone(), number }));
     let seat = seat.map_err(NoSeat::Full).inspect_err(|_| admission.refused("too-many-sessions"))?;
+    listed.entry.named(name);
     shared.bus.announced(name).await;
     admission.accepted();
     Ok(Taken { _place: place, _seat: seat })
@@ -119,21 +133,28 @@ pub(super) async fn run<T: Transport>(
 }
 
 /// A session as the bus sees it.
-struct SessionSeat(Handle);
+struct SessionSeat {
+    handle: Handle,
+    /// In the list of sessions.
+    number: u64,
+}
 
 impl Forward for SessionSeat {
     fn forward(&self, request: Request) -> ForwardFuture<'_> {
-        self.0.forward(request)
+        if let Some(witness) = &request.context.witness {
+            witness.taken(self.number);
+        }
+        self.handle.forward(request)
     }
 }
 
 impl Seat for SessionSeat {
     fn busy(&self) -> usize {
-        self.0.busy()
+        self.handle.busy()
     }
 
     fn state(&self) -> SeatState {
-        match self.0.state() {
+        match self.handle.state() {
             State::Open => SeatState::Open,
             State::Leaving => SeatState::Leaving,
             State::Draining | State::Ended => SeatState::Closed,

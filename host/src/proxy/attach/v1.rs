@@ -19,6 +19,7 @@ use super::{
     super::{
         Shared,
         admission::{Applicant, Dismissal},
+        roster::{Listed, Peer},
     },
     farewell,
     gate::Gate,
@@ -26,7 +27,7 @@ use super::{
     seat::{self, Taken},
 };
 use crate::{
-    session::{self, Handle, v1::Registrar},
+    session::{self, v1::Registrar},
     wire::{
         TunnelName,
         v1::{FromClient, MAX_REGISTRATION, MandateToken, RegistrationRequest},
@@ -36,12 +37,16 @@ use crate::{
 /// Names of one connection.
 const MOST_NAMES: usize = 64;
 
+/// What it is called where sessions are listed and counted.
+const DIALECT: &str = "v1";
+
 type Socket = WebSocketStream<Gate<TokioIo<Upgraded>>>;
 
 /// One connected client.
 pub(super) struct Attachment {
     shared: Arc<Shared>,
     client: SocketAddr,
+    agent: Option<String>,
     /// Given when one of its names is taken from it: the session ends as a whole.
     dismissal: Arc<Dismissal>,
 }
@@ -50,8 +55,8 @@ pub(super) struct Attachment {
 type Seats = HashMap<TunnelName, Taken>;
 
 impl Attachment {
-    pub(super) fn new(shared: Arc<Shared>, client: SocketAddr) -> Self {
-        Self { shared, client, dismissal: Arc::default() }
+    pub(super) fn new(shared: Arc<Shared>, client: SocketAddr, agent: Option<String>) -> Self {
+        Self { shared, client, agent, dismissal: Arc::default() }
     }
 
     pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
@@ -62,7 +67,7 @@ impl Attachment {
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
-        match in_time(&self.shared, self.client, permit, registering).await {
+        match in_time(&self.shared, self.client, DIALECT, permit, registering).await {
             Some((socket, Ok((request, applicant)))) => self.serve(socket, request, applicant).await,
             Some((socket, Err(problem))) => self.turn_away(socket, problem).await,
             None => {}
@@ -113,13 +118,18 @@ impl Attachment {
         socket.get_mut().open();
         let (transport, mut registrar) = session::v1::over(socket, name.clone(), &shared.losses);
         let (handle, driver) = session::open(transport, seat::settings(shared, &name));
+        let peer = Peer { address: self.client, dialect: DIALECT, agent: self.agent.clone() };
+        let listed = shared.roster.enter(peer, &handle);
         let mut seats = Seats::new();
-        self.take_seat(&request, applicant, &handle, &registrar, &mut seats).await;
-        let further = self.further(&handle, &mut registrar, &mut seats);
+        self.take_seat(&request, applicant, &listed, &registrar, &mut seats).await;
+        let further = self.further(&listed, &mut registrar, &mut seats);
         let ended = tokio::select! {
             ended = seat::run(shared, &handle, driver, &self.dismissal) => ended,
             () = further => unreachable!("it waits for the driver"),
         };
+        if !seats.is_empty() {
+            listed.ended(&ended);
+        }
         for (name, seat) in seats {
             drop(seat);
             seat::report_unregistered(shared, name, &ended);
@@ -127,11 +137,14 @@ impl Attachment {
     }
 
     /// Registers what the client goes on to ask for.
-    async fn further(&self, handle: &Handle, registrar: &mut Registrar, seats: &mut Seats) {
+    async fn further(&self, listed: &Listed, registrar: &mut Registrar, seats: &mut Seats) {
         while let Some(request) = registrar.next().await {
             match self.verify(&request).await {
-                Ok(applicant) => self.take_seat(&request, applicant, handle, registrar, seats).await,
-                Err(problem) => registrar.refuse(problem).await,
+                Ok(applicant) => self.take_seat(&request, applicant, listed, registrar, seats).await,
+                Err(problem) => {
+                    self.shared.metrics.clients.registration(DIALECT, "refused");
+                    registrar.refuse(problem).await;
+                }
             }
         }
         std::future::pending::<()>().await;
@@ -141,7 +154,7 @@ impl Attachment {
         &self,
         request: &RegistrationRequest,
         applicant: Applicant,
-        handle: &Handle,
+        listed: &Listed,
         registrar: &Registrar,
         seats: &mut Seats,
     ) {
@@ -150,10 +163,14 @@ impl Attachment {
         }
         let name = applicant.name.clone();
         if !seats.contains_key(&name) {
-            match seat::take(&self.shared, &applicant, handle, &self.dismissal).await {
+            match seat::take(&self.shared, &applicant, &listed.entry.handle, &self.dismissal, listed).await {
                 Ok(seat) => seats.insert(name.clone(), seat),
-                Err(reason) => return registrar.refuse(reason.to_string()).await,
+                Err(reason) => {
+                    self.shared.metrics.clients.registration(DIALECT, reason.outcome());
+                    return registrar.refuse(reason.to_string()).await;
+                }
             };
+            self.shared.metrics.clients.registration(DIALECT, "registered");
             seat::report_registered(&self.shared, name.clone(), self.client);
         }
         let hostname = self.shared.names.hostname_of(&name);
@@ -162,6 +179,7 @@ impl Attachment {
 
     /// Says what was wrong as clients expect it, and closes the connection.
     async fn turn_away(&self, mut socket: Socket, problem: String) {
+        self.shared.metrics.clients.registration(DIALECT, "refused");
         tracing::debug!(client = %self.client, problem, "refused a registration");
         // A client that is gone already needs no answer.
         let _ = socket.send(Frame::Text(problem.into())).await;

@@ -19,6 +19,7 @@ use super::{
     super::{
         Shared,
         admission::{Applicant, InvitationId, NotAdmitted},
+        roster::Peer,
     },
     farewell, in_time, now, seat,
 };
@@ -34,18 +35,27 @@ use crate::{
 /// A registration has no headers.
 const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
 
+/// What it is called where sessions are listed and counted.
+const DIALECT: &str = "v2";
+
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// One connected client.
 pub(super) struct Attachment {
     shared: Arc<Shared>,
     client: SocketAddr,
+    agent: Option<String>,
     nonce: [u8; NONCE_LENGTH],
 }
 
 impl Attachment {
-    pub(super) fn new(shared: Arc<Shared>, client: SocketAddr, nonce: [u8; NONCE_LENGTH]) -> Self {
-        Self { shared, client, nonce }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        client: SocketAddr,
+        agent: Option<String>,
+        nonce: [u8; NONCE_LENGTH],
+    ) -> Self {
+        Self { shared, client, agent, nonce }
     }
 
     pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
@@ -57,7 +67,7 @@ impl Attachment {
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
-        match in_time(&self.shared, self.client, permit, registering).await {
+        match in_time(&self.shared, self.client, DIALECT, permit, registering).await {
             Some((socket, Ok((id, applicant)))) => self.serve(socket, id, applicant).await,
             Some((socket, Err(problem))) => self.turn_away(socket, problem).await,
             None => {}
@@ -110,19 +120,24 @@ impl Attachment {
     async fn serve(&self, socket: Socket, id: u64, applicant: Applicant) {
         let (shared, name) = (&self.shared, applicant.name.clone());
         let (handle, driver) = session::open(socket, seat::settings(shared, &name));
+        let peer = Peer { address: self.client, dialect: DIALECT, agent: self.agent.clone() };
+        let listed = shared.roster.enter(peer, &handle);
         let dismissal = Arc::default();
-        let seat = match seat::take(shared, &applicant, &handle, &dismissal).await {
+        let seat = match seat::take(shared, &applicant, &handle, &dismissal, &listed).await {
             Ok(seat) => seat,
             Err(reason) => {
+                shared.metrics.clients.registration(DIALECT, reason.outcome());
                 driver.refuse(Message::RegistrationResponse { id, outcome: Err(reason.into()) }).await;
                 return;
             }
         };
         let registered = self.registered(name.clone());
         let driver = driver.greet(Message::RegistrationResponse { id, outcome: Ok(registered) });
+        shared.metrics.clients.registration(DIALECT, "registered");
         seat::report_registered(shared, name.clone(), self.client);
         let ended = seat::run(shared, &handle, driver, &dismissal).await;
         drop(seat);
+        listed.ended(&ended);
         seat::report_unregistered(shared, name, &ended);
     }
 
@@ -142,6 +157,8 @@ impl Attachment {
 
     /// Says what was wrong and closes the connection.
     async fn turn_away(&self, mut socket: Socket, problem: Problem) {
+        let outcome = if let Problem::Refused(..) = problem { "refused" } else { "broken" };
+        self.shared.metrics.clients.registration(DIALECT, outcome);
         let (code, reason) = match problem {
             Problem::Gone => return,
             Problem::TooLarge => (CloseCode::Size, "a registration is shorter".into()),

@@ -23,7 +23,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 pub(super) use self::{
-    accept::{ACCEPT_PAUSE, accept, is_theirs},
+    accept::accept,
     crowd::{Busy, Crowd, Ear, Place},
     stream::Stream,
     tls::TlsDoor,
@@ -138,7 +138,11 @@ async fn plain(shared: &Shared, mut socket: TcpStream, place: &Place) -> Option<
         () = place.is_overdue(limits.idle_timeout, limits.header_timeout) => return None,
     };
     match known {
-        Ok((http2, ahead)) => Some((Stream::Plain(ahead, socket), http2)),
+        Ok((http2, ahead)) => {
+            // Where it is switched off, HTTP/1.1 has words for what it is taken for.
+            let http2 = http2 && !shared.config.door.http1_only;
+            Some((Stream::Plain(ahead, socket), http2))
+        }
         Err(error) => {
             tracing::debug!(%error, "a connection broke off before it began");
             None

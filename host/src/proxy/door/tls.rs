@@ -55,6 +55,8 @@ pub struct TlsSettings {
     pub handshake_timeout: Duration,
     /// The value of `Strict-Transport-Security` (RFC 6797) on answers that have none.
     pub hsts: Option<HeaderValue>,
+    /// HTTP/2 isn't offered.
+    pub http1_only: bool,
 }
 
 /// Visitors' own certificates.
@@ -106,7 +108,8 @@ impl InForce {
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(ByName::new(&settings.certificates)));
-        config.alpn_protocols = ALPN.iter().map(|protocol| protocol.to_vec()).collect();
+        let offered = if settings.http1_only { &ALPN[1..] } else { ALPN };
+        config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
         // Keys of its own, that change every few hours: what was resumed by settings that are gone isn't resumed by these.
         config.ticketer = ring::Ticketer::new()?;
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), settings })

@@ -9,8 +9,8 @@ use super::{
 /// made others read gigabytes of them).
 const MOST_EXTENSIONS: usize = 4096;
 
-/// Digits of a size: as many as fit into 64 bits.
-const MOST_DIGITS: usize = 16;
+/// Digits of a size: as many as everybody's numbers have room for.
+const MOST_DIGITS: usize = 15;
 
 /// Where in a body we are.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! program that looks at the same bytes, may have read something else. So each byte goes by a [`Machine`] first, which lets through
 //! what has one meaning only, unchanged, and says of all else which [`Violation`] it is.
 //!
-//! Owns the grammar. The machine is pure: bytes and what is known of them go in, how many may pass comes out; [`StrictIo`] puts it
+//! Owns the grammar. The machine is pure: bytes and what is known of them go in, how many may pass comes out; `StrictIo` puts it
 //! in front of a socket. Must not know routing, beyond which hosts are hosts, or what is answered.
 
 mod chunk;

@@ -231,7 +231,7 @@ fn chunked(body: impl AsRef<[u8]>) -> (Vec<u8>, Option<Violation>) {
 #[test]
 fn chunks() {
     for size in
-        ["x", "", "+5", "-5", " 5", "5 ", "5\t;x", "0x5", "5,", "00000000000000005", "11111111111111111", "é"]
+        ["x", "", "+5", "-5", " 5", "5 ", "5\t;x", "0x5", "5,", "0000000000000005", "11111111111111111", "é"]
     {
         assert_eq!(chunked(format!("{size}\r\nabcde\r\n0\r\n\r\n")), (vec![], Some(ChunkSize)), "{size}");
     }

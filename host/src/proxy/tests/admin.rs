@@ -17,7 +17,7 @@ fn with_admin() -> Config {
 /// The whole answer to one request.
 async fn ask(address: SocketAddr, line: &str) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
-    socket.write_all(format!("{line} HTTP/1.1\r\nHost: any\r\n\r\n").as_bytes()).await.unwrap();
+    socket.write_all(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     answer
