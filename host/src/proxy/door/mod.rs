@@ -1,7 +1,7 @@
 //! The door: connections are taken here, say what they are, and are handed to whoever speaks their language.
 //!
-//! Owns the public listeners. What a connection shows of itself before its first request is an [`Arrived`]; what is read and
-//! written is a [`Stream`], whether there is TLS below it or not. Must not know requests.
+//! Owns the public listeners. What a connection shows of itself before its first request is an `Arrived`; what is read and
+//! written is a `Stream`, whether there is TLS below it or not. Must not know requests.
 
 mod accept;
 mod announced;
