@@ -84,7 +84,9 @@ impl Proxy {
     /// A proxy of this domain.
     pub(crate) async fn start_for(domain: &str, home: Home, listen: &str, arguments: &[&str]) -> Self {
         let fixed = ["proxy", "--listen", listen, "--domain", domain, "--log-format", "json"];
-        let mut process = Process::start("proxy", home.path(), fixed.iter().chain(arguments));
+        // Under any other domain it would have to be said who may register; where that matters tests say so themselves.
+        let open: &[&str] = if domain == "localhost" { &[] } else { &["--open-registration"] };
+        let mut process = Process::start("proxy", home.path(), fixed.iter().chain(open).chain(arguments));
         let event = process.event("listening").await;
         let [address, http, admin] =
             ["address", "http", "admin"].map(|key| event[key].as_str().and_then(|text| text.parse().ok()));

@@ -55,7 +55,8 @@ async fn a_listed_key_comes_in_and_others_are_told_what_to_do() {
 
 #[tokio::test]
 async fn clients_of_the_original_s_dialect_come_in_by_the_same_rules() {
-    let mut of_key = OldClient::start(Proxy::start(&[]).await.address, &["--key", "eddsa"]);
+    let open = Proxy::start(&[]).await;
+    let mut of_key = OldClient::start(open.address, &["--key", "eddsa"]);
     let door = of_key.registered().await;
     let name = door.host.strip_suffix(".localhost").expect("a name under the domain");
     let proxy = Proxy::start(&["--allow-key", name]).await;
@@ -76,7 +77,7 @@ async fn refusals_have_codes_and_are_counted() {
     assert_eq!(applicant.frames.next().await.code(), Some(1008));
     applicant::ask(proxy.address, "Origin: https://page.example\r\n").await;
     let admin =
-        crate::harness::Door { address: proxy.admin.expect("an admin listener"), host: "admin".into() };
+        crate::harness::Door { address: proxy.admin.expect("an admin listener"), host: "localhost".into() };
     let numbers = admin.get("/metrics").await.text();
     for line in [
         "tunnel_registrations_total{outcome=\"not-admitted\"} 1",

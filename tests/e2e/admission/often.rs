@@ -31,8 +31,7 @@ async fn an_address_that_comes_too_often_is_told_when_to_come_again() {
         head.text("retry-after").and_then(|text| text.parse().ok()).expect("a number of seconds");
     assert!((1..=60).contains(&seconds), "{seconds}");
     // What a visitor writes in front of what the trusted server adds is nobody's word.
-    let (_, head) =
-        applicant::ask(proxy.address, &format!("X-Forwarded-For: 203.0.113.9, 192.0.2.1\r\n")).await;
+    let (_, head) = applicant::ask(proxy.address, "X-Forwarded-For: 203.0.113.9, 192.0.2.1\r\n").await;
     assert_eq!(head.status(), 429, "{head:?}");
     Applicant::connect_with(proxy.address, &format!("{FROM}2\r\n")).await;
     for _ in 0..5 {

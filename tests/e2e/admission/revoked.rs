@@ -28,9 +28,12 @@ async fn a_revoked_key_s_session_ends_with_what_is_under_way_and_its_client_does
     let exit = client.process.exit().await;
     assert_eq!(exit.code, Some(1), "{exit:?}");
     assert!(exit.stderr.contains("isn't allowed at this proxy any more"), "{}", exit.stderr);
+    // A third one, on the way to another node, may have left by itself.
+    let of_both =
+        |event: &serde_json::Value| event["reason"].as_str().is_some_and(|it| it.contains("any more"));
     for _ in 0..2 {
-        let event = proxy.process.event_where("unregistered", |event| event["tunnel"] == name.as_str()).await;
-        assert!(event["reason"].as_str().is_some_and(|reason| reason.contains("any more")), "{event}");
+        let event = proxy.process.event_where("unregistered", of_both).await;
+        assert_eq!(event["tunnel"], name.as_str());
     }
     door.get("/").await.explained(503, "tunnel-offline");
     let exit = Client::spawn(&proxy.url(), &origin.url(), &key, &[]).exit().await;

@@ -41,7 +41,8 @@ async fn what_visitors_do_is_counted_at_both_ends() {
         ("tunnel_exchanges_total", &[("outcome", "2xx")], 1.0),
         ("tunnel_exchanges_total", &[("outcome", "request-too-large")], 1.0),
         ("tunnel_limits_hit_total", &[("limit", "request-body")], 1.0),
-        ("tunnel_registrations_total", &[("dialect", "v2"), ("outcome", "registered")], 1.0),
+        ("tunnel_attachments_total", &[("dialect", "v2"), ("outcome", "registered")], 1.0),
+        ("tunnel_registrations_total", &[("outcome", "accepted")], 1.0),
         ("tunnel_sessions_open", &[], 1.0),
         (
             "tunnel_plugin_calls_total",
@@ -163,7 +164,7 @@ async fn every_metric_is_documented_and_every_document_names_real_ones() {
         assert_eq!(documented.get(name), Some(kind), "{name} in docs/metrics.md");
     }
     // Those that take a Redis, a client of the original's dialect, a plugin that is refused something, a proxy that leaves, TLS, a crowd,
-    // a visitor who is slow.
+    // a visitor who is slow, or floods.
     let rest = [
         "tunnel_v1_losses_total",
         "tunnel_client_moves_total",

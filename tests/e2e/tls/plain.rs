@@ -30,7 +30,7 @@ async fn everything_is_led_to_https_and_to_no_host_but_ours() {
         // RFC 6797 section 7.2.
         assert!(!reply.head.has("strict-transport-security"));
     }
-    for host in ["evil.example", "tunnels.test.evil.example", "evil.example:443"] {
+    for host in ["evil.example", "tunnels.test.evil.example", "not_a_name.tunnels.test", "evil.example:443"] {
         let reply = ask(&tunnel, "GET /", host).await;
         assert_eq!((reply.status(), reply.head.has("location")), (404, false), "{host}");
     }

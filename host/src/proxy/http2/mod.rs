@@ -155,7 +155,8 @@ fn builder(streams: Streams, limits: &Limits, trusted: bool) -> http2::Builder<S
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_local_error_reset_streams(MAX_MISTAKES)
+        // Of many visitors some make mistakes, and a server in front is not to blame for them.
+        .max_local_error_reset_streams((!trusted).then_some(MAX_MISTAKES))
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_PATIENCE)
         .enable_connect_protocol();

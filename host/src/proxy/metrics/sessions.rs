@@ -12,7 +12,7 @@ use prometheus_client::{
 const SECONDS: [f64; 8] = [1.0, 10.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0, 604_800.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Registration {
+struct Attachment {
     dialect: &'static str,
     outcome: &'static str,
 }
@@ -25,21 +25,21 @@ struct End {
 /// Numbers about clients.
 #[derive(Clone)]
 pub(in crate::proxy) struct Sessions {
-    registrations: Family<Registration, Counter>,
+    attachments: Family<Attachment, Counter>,
     ended: Family<End, Counter>,
     duration: Histogram,
 }
 
 impl Sessions {
     pub(super) fn new() -> Self {
-        Self { registrations: Family::default(), ended: Family::default(), duration: Histogram::new(SECONDS) }
+        Self { attachments: Family::default(), ended: Family::default(), duration: Histogram::new(SECONDS) }
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
-            "registrations",
-            "Clients that wanted to register, by dialect and by what came of it",
-            self.registrations.clone(),
+            "attachments",
+            "Clients that came to register, by dialect and by what came of it in short",
+            self.attachments.clone(),
         );
         registry.register("sessions_ended", "Sessions that ended, by the reason", self.ended.clone());
         registry.register_with_unit(
@@ -50,9 +50,9 @@ impl Sessions {
         );
     }
 
-    /// A client registered, or didn't.
+    /// A client registered, or didn't. Why it was refused is counted where it is decided.
     pub(in crate::proxy) fn registration(&self, dialect: &'static str, outcome: &'static str) {
-        self.registrations.get_or_create(&Registration { dialect, outcome }).inc();
+        self.attachments.get_or_create(&Attachment { dialect, outcome }).inc();
     }
 
     /// A session ended.
