@@ -62,9 +62,7 @@ impl Secured {
         let text = format!("[tls]\ncertificates = [{listed}]\n{more}\n");
         std::fs::write(home.file("proxy.toml"), text).expect("a temporary folder can be written to");
         let config = home.file("proxy.toml");
-        // The domain is one of others than this machine, and so it has to be said who may have tunnels there.
-        let fixed = ["--config", path_text(&config), "--open-registration"];
-        let arguments = [&fixed, arguments].concat();
+        let arguments = [&["--config", path_text(&config)], arguments].concat();
         let proxy = Proxy::start_for(DOMAIN, home.clone(), "127.0.0.1:0", &arguments).await;
         let url = format!("https://localhost:{}", proxy.address.port());
         let (ca, key) = (home.file("ca.pem"), home.file("key.pem"));
