@@ -8,6 +8,7 @@ mod admission {
     mod cluster;
     mod door;
     mod invitations;
+    mod many;
     mod names;
     mod often;
     mod pages;

@@ -27,9 +27,19 @@ impl Applicant {
         Self::connect_with(proxy, "").await
     }
 
+    /// Nothing where the proxy has too many of them just now.
+    pub(crate) async fn try_connect(proxy: SocketAddr) -> Option<Self> {
+        let (wire, head) = ask(proxy, "").await;
+        (head.status() != 503).then(|| Self::attached(wire, &head))
+    }
+
     /// With further lines in its request.
     pub(crate) async fn connect_with(proxy: SocketAddr, fields: &str) -> Self {
         let (wire, head) = ask(proxy, fields).await;
+        Self::attached(wire, &head)
+    }
+
+    fn attached(wire: Wire, head: &Head) -> Self {
         assert_eq!(head.status(), 101, "{head:?}");
         let nonce = URL_SAFE_NO_PAD.decode(head.text("tunnel-nonce").expect("a nonce")).expect("base64url");
         Self { frames: Frames::of_visitor(wire), nonce: nonce.try_into().expect("32 bytes") }
