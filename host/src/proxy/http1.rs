@@ -2,24 +2,30 @@
 //!
 //! Must not know what a request means.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{
     HeaderValue, StatusCode,
     header::{CONNECTION, UPGRADE},
 };
-use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 
 use super::{
     Limits, Shared,
     door::{Arrived, Stream},
-    interim::{InterimIo, Interims},
+    interim::{InterimIo, Interims, Turn},
     linger::{Lingering, Unread},
     observe,
+    outgoing::Outgoing,
     pace::{PacedIo, Slow},
-    strict::{Bounds, StrictIo, asks_for_another},
+    strict::{self, Bounds, StrictIo, asks_for_another},
     unreadable, upgrade, visitor,
 };
 
@@ -51,74 +57,28 @@ pub(super) struct Connection {
 /// One connection, from its first request to its last answer.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived) {
     let (peer, place) = (arrived.peer, arrived.place.clone());
-    let (io, unread) = Lingering::new(stream, Some(place.ear()));
-    let bounds =
-        Bounds { head: shared.config.limits.max_header_bytes, fields: shared.config.limits.max_headers };
-    let counted = shared.bad_requests.clone();
-    let io = PacedIo::new(io, shared.config.limits.pace, shared.slow_visitors.clone());
-    let (io, door) = StrictIo::new(io, bounds, Box::new(move |violation| counted.count(violation)));
-    let (in_hand, arriving) = (door.clone(), door.clone());
-    let replace = {
-        let (shared, unread, door) = (shared.clone(), unread.clone(), door.clone());
-        let tls = arrived.tls.clone();
-        move |hypers: &[u8]| {
-            let exchange = shared.ids.next();
-            let answer = unreadable::instead(hypers, door.refusal(), exchange)?;
-            observe::unreadable(&shared, peer, tls.as_deref(), exchange, &answer);
-            // The rest of what the visitor sends is never read.
-            unread.mark();
-            Some(answer)
-        }
+    let (io, watch) = watched(&shared, stream, &arrived);
+    let Watch { unread, interims, door } = watch;
+    let connection =
+        Arc::new(Connection { shared: shared.clone(), arrived, interims: Some(interims.clone()), unread });
+    let service = {
+        let (interims, door) = (interims.clone(), door.clone());
+        service_fn(move |request| answer(connection.clone(), interims.turn(), door.clone(), request))
     };
-    let (io, interims) = InterimIo::new(io, Box::new(replace));
-    let builder = builder(&shared.config.limits);
-    let (node, draining) = (shared.clone(), shared.clone());
-    let (killing, slow) = (shared.clone(), shared.slow_visitors.clone());
-    // Sessions die first, so that visitors who still wait hear what became of their request.
-    let mut killed = std::pin::pin!(async move { killing.killed_and_told().await });
-    let connection = Arc::new(Connection { shared, arrived, interims: Some(interims.clone()), unread });
-    let turns = interims.clone();
-    let service = service_fn(move |request| {
-        let connection = connection.clone();
-        let turn = turns.turn();
-        let busy = connection.arrived.place.busy();
-        let door = door.clone();
-        let upgrade = request.extensions().get::<OnUpgrade>().cloned();
-        let values = request.headers().get_all(UPGRADE);
-        let waits = asks_for_another(values.iter().map(HeaderValue::as_bytes));
-        async move {
-            let mut response = visitor::answer(connection.clone(), request).await;
-            // Whatever goes on from here is an exchange, and holds the place by itself.
-            drop(busy);
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                door.grant();
-                turn.for_ever();
-                return Ok::<_, Infallible>(response);
-            }
-            if let Some(upgrade) = upgrade {
-                connection.shared.visitors.spawn(upgrade::refused(upgrade));
-            }
-            if waits {
-                // What follows was meant for another protocol, and is never read (RFC 9931).
-                connection.unread.mark();
-            }
-            if waits || connection.shared.drain.is_cancelled() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response.map(|body| body.during(turn)))
-        }
-    });
-    let mut http = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+    let limits = &shared.config.limits;
+    let mut http = builder(limits).serve_connection(TokioIo::new(io), service).with_upgrades();
 
-    let mut leaving = std::pin::pin!(async move {
-        let_go(&draining).await;
+    // Sessions die first, so that visitors who still wait hear what became of their request.
+    let mut killed = pin!(shared.killed_and_told());
+    let mut leaving = pin!(async {
+        let_go(&shared).await;
         // It isn't idle; nor does it stay so for longer than a head may take.
-        while arriving.is_mid_head() {
+        while door.is_mid_head() {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     });
-    let (needed, limits) = (place.needed(), node.config.limits.clone());
-    let mut overdue = std::pin::pin!(place.is_overdue(limits.idle_timeout, limits.header_timeout));
+    let needed = place.needed();
+    let mut overdue = pin!(place.is_overdue(limits.idle_timeout, limits.header_timeout));
     let (mut left, mut given_up) = (false, false);
     let end = loop {
         tokio::select! {
@@ -139,28 +99,93 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
             () = &mut killed => break End::Killed,
         }
     };
-    let breaks = match &end {
-        End::Served(Ok(())) => return,
-        End::Served(Err(error)) => {
-            tracing::debug!(%peer, %error, "a connection broke off");
-            // Between two requests nothing is cut short by a plain close.
-            !error.is_parse()
+    if let End::Served(Err(error)) = &end {
+        tracing::debug!(%peer, %error, "a connection broke off");
+    }
+    if !matches!(end, End::Served(Ok(())))
+        && let Some(parts) = http.into_parts()
+    {
+        finish(&shared, end, parts.io.into_inner(), &door).await;
+    }
+}
+
+/// What watches a connection, as those see it who serve it.
+struct Watch {
+    unread: Unread,
+    interims: Interims,
+    door: strict::Door,
+}
+
+/// The connection with all that watches what goes over it.
+fn watched(shared: &Arc<Shared>, stream: Stream, arrived: &Arrived) -> (VisitorIo, Watch) {
+    let limits = &shared.config.limits;
+    let (io, unread) = Lingering::new(stream, Some(arrived.place.ear()));
+    let io = PacedIo::new(io, limits.pace, shared.slow_visitors.clone());
+    let bounds = Bounds { head: limits.max_header_bytes, fields: limits.max_headers };
+    let counted = shared.bad_requests.clone();
+    let (io, door) = StrictIo::new(io, bounds, Box::new(move |violation| counted.count(violation)));
+    let replace = {
+        let (shared, unread, door) = (shared.clone(), unread.clone(), door.clone());
+        let (peer, tls) = (arrived.peer, arrived.tls.clone());
+        move |hypers: &[u8]| {
+            let exchange = shared.ids.next();
+            let answer = unreadable::instead(hypers, door.refusal(), exchange)?;
+            observe::unreadable(&shared, peer, tls.as_deref(), exchange, &answer);
+            // The rest of what the visitor sends is never read.
+            unread.mark();
+            Some(answer)
         }
-        End::Killed => true,
-        End::Needed | End::Overdue => false,
     };
-    let Some(parts) = http.into_parts() else { return };
+    let (io, interims) = InterimIo::new(io, Box::new(replace));
+    (io, Watch { unread, interims, door })
+}
+
+/// Answers one request, and says what comes of the connection with it.
+async fn answer(
+    connection: Arc<Connection>,
+    turn: Turn,
+    door: strict::Door,
+    request: http::Request<Incoming>,
+) -> Result<http::Response<Outgoing>, Infallible> {
+    let busy = connection.arrived.place.busy();
+    let upgrade = request.extensions().get::<OnUpgrade>().cloned();
+    let waits = asks_for_another(request.headers().get_all(UPGRADE).iter().map(HeaderValue::as_bytes));
+    let mut response = visitor::answer(connection.clone(), request).await;
+    // Whatever goes on from here is an exchange, and holds the place by itself.
+    drop(busy);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        door.grant();
+        turn.for_ever();
+        return Ok(response);
+    }
+    if let Some(upgrade) = upgrade {
+        connection.shared.visitors.spawn(upgrade::refused(upgrade));
+    }
+    if waits {
+        // What follows was meant for another protocol, and is never read (RFC 9931).
+        connection.unread.mark();
+    }
+    if waits || connection.shared.drain.is_cancelled() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| body.during(turn)))
+}
+
+/// Lets go of a connection that didn't end by itself.
+async fn finish(shared: &Shared, end: End, io: VisitorIo, door: &strict::Door) {
     match end {
+        // Between two requests nothing is cut short by a plain close.
+        End::Served(Err(error)) if error.is_parse() => {}
         // A body that broke off must not look like one that ended; to an HTTP/1.0 visitor a plain close would.
-        _ if breaks => parts.io.inner().get_ref().get_ref().get_ref().reset(),
+        End::Served(Err(_)) | End::Killed => io.get_ref().get_ref().get_ref().reset(),
         // Nothing is said to a connection that was merely unused: its next request may be on the way, and would be
         // taken for what this answers.
-        End::Overdue if in_hand.is_mid_head() => {
-            slow.count(Slow::Head);
-            say_late(parts.io.into_inner()).await;
+        End::Overdue if door.is_mid_head() => {
+            shared.slow_visitors.count(Slow::Head);
+            say_late(io).await;
         }
-        End::Overdue | End::Needed => close(parts.io.into_inner()).await,
-        End::Served(_) | End::Killed => {}
+        End::Overdue | End::Needed => close(io).await,
+        End::Served(Ok(())) => {}
     }
 }
 

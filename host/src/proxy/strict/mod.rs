@@ -20,7 +20,7 @@ mod tests;
 
 pub(crate) use count::BadRequests;
 pub(crate) use head::asks_for_another;
-pub(crate) use io::StrictIo;
+pub(crate) use io::{Door, StrictIo};
 pub use violation::Violation;
 
 pub use super::route::BadTarget;
