@@ -2,12 +2,7 @@
 //!
 //! Must not know what a request means.
 
-use std::{
-    convert::Infallible,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use http::{
     HeaderValue, StatusCode,
