@@ -8,24 +8,22 @@ use anyhow::{Result, bail};
 
 use crate::{debian, step::Step};
 
-/// In the order of our liking. `wasm32-wasip2` gives components and the whole standard library.
-const TARGETS: [&str; 2] = ["wasm32-wasip2", "wasm32-unknown-unknown"];
-
-/// The one whose standard library builds from source without a C library.
-const FROM_SOURCE: &str = "wasm32-unknown-unknown";
+/// What is built everywhere, so that all machines test the same files; its standard library also builds from source without a C library.
+/// (The linker of `wasm32-wasip2` doesn't take the tests' probe, which imports parts of WASI's interfaces beside the whole.)
+const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Debian's compiler, with the sources of its own standard library, and a linker.
 const PACKAGES: &str = "rustc-web cargo-web rust-web-src lld";
 
 const ADVICE: &str =
-    "plugins need a compiler for WebAssembly; install one with: rustup target add wasm32-wasip2
+    "plugins need a compiler for WebAssembly; install one with: rustup target add wasm32-unknown-unknown
 (or, where rustup can't download, on Debian: apt install rustc-web cargo-web rust-web-src lld)";
 
 /// A compiler that can make WebAssembly.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Toolchain {
     /// The cargo that runs this, with the standard library that rustup installed for the target.
-    Installed(&'static str),
+    Installed,
     /// The cargo in this folder. It builds the standard library first, once, which takes a minute.
     FromSource { bin: String, linker: String },
 }
@@ -36,8 +34,8 @@ impl Toolchain {
     /// # Errors
     /// There is none; the error says what to install.
     pub(crate) fn find() -> Result<Self> {
-        if let Some(target) = installed_target() {
-            return Ok(Self::Installed(target));
+        if is_installed() {
+            return Ok(Self::Installed);
         }
         if let Some(debian) = from_debian() {
             return Ok(debian);
@@ -54,18 +52,15 @@ impl Toolchain {
 
     /// The target's name, which is also that of the folder that cargo puts its files in.
     pub(crate) fn target(&self) -> &'static str {
-        match self {
-            Self::Installed(target) => target,
-            Self::FromSource { .. } => FROM_SOURCE,
-        }
+        TARGET
     }
 
     /// `cargo build` for the target.
     pub(crate) fn build(&self) -> Step {
         match self {
-            Self::Installed(target) => Step::cargo("build --target").arguments([target]),
+            Self::Installed => Step::cargo("build --target").arguments([TARGET]),
             Self::FromSource { bin, linker } => Step::new(format!("{bin}/cargo"))
-                .arguments(["build", "--target", FROM_SOURCE, "-Zbuild-std=std,panic_abort"])
+                .arguments(["build", "--target", TARGET, "-Zbuild-std=std,panic_abort"])
                 .with("RUSTC", &format!("{bin}/rustc"))
                 // Building the standard library is unstable; this lets the stable compiler do it.
                 .with("RUSTC_BOOTSTRAP", "1")
@@ -74,11 +69,10 @@ impl Toolchain {
     }
 }
 
-fn installed_target() -> Option<&'static str> {
+fn is_installed() -> bool {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let sysroot = Step::new(rustc).arguments(["--print", "sysroot"]).output()?;
-    let libraries = Path::new(sysroot.trim()).join("lib/rustlib");
-    TARGETS.into_iter().find(|target| libraries.join(target).join("lib").is_dir())
+    let Some(sysroot) = Step::new(rustc).arguments(["--print", "sysroot"]).output() else { return false };
+    Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib").is_dir()
 }
 
 fn from_debian() -> Option<Toolchain> {

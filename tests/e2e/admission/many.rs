@@ -64,8 +64,8 @@ async fn a_burst_of_registrations_leaves_visitors_served() {
     let tunnel = Tunnel::to(&origin.url()).await;
     let (proxy, over) = (tunnel.proxy.address, CancellationToken::new());
     let burst = async {
-        // As many connections as a machine opens at once. One that is told that too many register comes again, as clients do.
-        let room = Arc::new(Semaphore::new(2_000));
+        // About as many at once as a proxy lets register (`max_unregistered`); one that is told to come again does, as clients do.
+        let room = Arc::new(Semaphore::new(1_000));
         let registering = (0..clients).map(|n| {
             let room = Arc::clone(&room);
             async move {
