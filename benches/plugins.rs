@@ -74,8 +74,10 @@ fn request() -> Request {
             exchange: ExchangeId(1),
             tunnel: "a".repeat(52).parse().expect("52 letters of base32"),
             visitor: None,
+            tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -1,14 +1,15 @@
 //! Holds the golden bytes of docs/protocol.md against the code, in both directions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use tunnel::wire::{
-    Decoded, Limits, Message, NodeId, TunnelName,
+    Decoded, Limits, Message, NodeId, Tls, TunnelName,
     message::{BodyPart, CancelCode, Refusal, Registered, RequestStart, ResponseStart, WsKind, WsPart},
     registration::Statement,
+    tls::ClientCertificate,
 };
 
 const DOCUMENT: &str = include_str!("../docs/protocol.md");
@@ -25,6 +26,8 @@ fn statement() -> Statement {
         audience: "ws://localhost:6519/proxy/subscribe".into(),
         issued_at: 1_800_000_000,
         expires_at: 1_800_000_060,
+        hostname: None,
+        invitation: None,
         session: Some("abc".into()),
     }
 }
@@ -53,12 +56,25 @@ fn messages() -> Vec<(&'static str, Message)> {
         target: PathAndQuery::from_static("/a%2Fb?"),
         headers: headers(&[("x-a", b"1"), ("x-a", b"\xff")]),
         visitor: Some("192.0.2.1:4711".into()),
+        tls: Some(Arc::new(Tls {
+            version: "1.3".into(),
+            cipher: "TLS_AES_128_GCM_SHA256".into(),
+            server_name: Some("x.localhost".into()),
+            alpn: None,
+            client: Some(ClientCertificate { subject: "CN=a".into(), sha256: [0xcc; 32] }),
+        })),
         notes: Default::default(),
         body: Bytes::from_static(b"hi"),
         end: true,
     };
-    let websocket =
-        RequestStart { method: Method::GET, id: 2, body: Bytes::new(), visitor: None, ..request.clone() };
+    let websocket = RequestStart {
+        method: Method::GET,
+        id: 2,
+        body: Bytes::new(),
+        visitor: None,
+        tls: None,
+        ..request.clone()
+    };
     let response = ResponseStart {
         id: 1,
         status: StatusCode::OK,
@@ -82,7 +98,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         max_exchanges: 4096,
         node: Some(NodeId(0xab)),
     };
-    let refusal = Refusal { code: "wrong-nonce".into(), text: "no".into(), retry: true };
+    let refusal = Refusal { code: "wrong-nonce".into(), text: "no".into(), retry: true, retry_after: None };
     let trailers = headers(&[("etag", b"x")]);
     let ws =
         |kind, data: &'static [u8], end| Message::WsMessage(WsPart { id: 2, kind, data: data.into(), end });

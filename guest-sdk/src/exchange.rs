@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::{Fault, Result, bindings::plugin::types, host::exchange};
 
+pub use crate::bindings::plugin::types::{ClientCertificate, TlsInfo};
+
 /// Which program the plugin runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -113,6 +115,13 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn visitor_address(&self) -> Option<IpAddr> {
         self.0.visitor_address()?.parse().ok()
+    }
+
+    /// What the proxy established of the visitor's TLS, a certificate of the visitor's own among it; nothing without TLS, and where
+    /// it ends before the proxy.
+    #[must_use]
+    pub fn visitor_tls(&self) -> Option<TlsInfo> {
+        self.0.visitor_tls()
     }
 
     /// The method.

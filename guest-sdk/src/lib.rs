@@ -65,7 +65,7 @@ use bindings::plugin as host;
 use testing::host;
 
 pub use body::{Body, BodyVerdict, Piece};
-pub use exchange::{Request, Response, Role};
+pub use exchange::{ClientCertificate, Request, Response, Role, TlsInfo};
 pub use fault::{Fault, Result};
 pub use guest_sdk_macros::plugin;
 pub use head::{Abort, Forward, Respond, Status, Verdict};

@@ -4,13 +4,30 @@
 mod harness;
 mod harness_itself;
 
+mod admission {
+    mod cluster;
+    mod door;
+    mod invitations;
+    mod many;
+    mod names;
+    mod often;
+    mod pages;
+    mod replay;
+    mod revoked;
+    mod targets;
+}
+
 mod http {
     mod bodies;
     mod errors;
     mod fields;
+    mod grpc;
+    mod h2;
+    mod h2_floods;
     mod interim;
     mod origins;
     mod requests;
+    mod smuggling;
 }
 
 mod websocket {
@@ -43,12 +60,32 @@ mod limits {
     mod bodies;
     mod peers;
     mod registration;
+    mod slow;
+    mod visitors;
+}
+
+mod door {
+    mod announced;
+    mod places;
+}
+
+mod tls {
+    mod plain;
+    mod reload;
+    mod serving;
     mod visitors;
 }
 
 mod nodes {
     mod admin;
     mod spread;
+}
+
+mod operators {
+    mod access_log;
+    mod api;
+    mod metrics;
+    mod traces;
 }
 
 mod plugins {
@@ -74,5 +111,6 @@ mod v1 {
 mod cli {
     mod demo;
     mod failures;
+    mod service;
     mod tools;
 }

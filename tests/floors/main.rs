@@ -3,6 +3,7 @@
 
 mod rules;
 mod source;
+mod threats;
 
 use std::{fs, path::Path};
 

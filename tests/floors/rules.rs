@@ -8,9 +8,11 @@ use super::source::{self, Path};
 const FLOORS: &[(&str, usize)] = &[
     ("wire", 0),
     ("exchange", 1),
+    ("operator", 1),
     ("redis", 1),
     ("plugin", 2),
     ("session", 2),
+    ("trace", 2),
     ("bus", 3),
     ("proxy", 4),
     ("client", 4),

@@ -114,6 +114,8 @@ impl Place {
     /// In this network namespace.
     pub(crate) fn inside(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
+        // Its addresses aren't this machine's alone.
+        self.arguments.push("--open-registration".to_owned());
         self
     }
 
@@ -136,7 +138,8 @@ impl Place {
 
     fn process(&self, home: &Home) -> Process {
         let (listen, admin) = (self.listen.to_string(), self.admin.to_string());
-        let fixed = ["proxy", "--listen", &listen, "--admin", &admin, "--bus", &self.bus];
+        let open = ["--admin-open", "health,metrics"];
+        let fixed = ["proxy", "--listen", &listen, "--admin", &admin, open[0], open[1], "--bus", &self.bus];
         let all = fixed.into_iter().chain(["--domain", "localhost", "--log-format", "json"]);
         let all = all.chain(self.arguments.iter().map(String::as_str));
         let variables: Vec<_> = self.variables.iter().map(|(name, value)| (&**name, &**value)).collect();

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr};
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use super::{
@@ -16,6 +16,13 @@ use super::{
 /// Anything a connection can run over.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A socket that is connected from another of this machine's addresses.
+pub(crate) async fn connect_from(local: &str, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(local.parse().expect("an address"), 0))?;
+    socket.connect(address).await
+}
 
 /// How far a body goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +46,12 @@ impl Wire {
         let stream = stream.unwrap_or_else(|error| panic!("no connection to {address}: {error}"));
         stream.set_nodelay(true).expect("a socket takes TCP_NODELAY");
         Self::over(stream)
+    }
+
+    /// A connection to `address` from another of this machine's addresses.
+    pub(crate) async fn connect_from(local: &str, address: SocketAddr) -> Self {
+        let stream = within("a connection", connect_from(local, address)).await;
+        Self::over(stream.unwrap_or_else(|error| panic!("no connection to {address} from {local}: {error}")))
     }
 
     /// A connection that is open already.
@@ -87,12 +100,17 @@ impl Wire {
 
     /// The body that follows this request's head.
     pub(crate) async fn rest_of_request(&mut self, head: &Head) -> (Vec<u8>, Fields) {
+        self.try_rest_of_request(head).await.expect("the request's body is whole")
+    }
+
+    /// The body that follows this request's head, or what came of it.
+    pub(crate) async fn try_rest_of_request(&mut self, head: &Head) -> Result<(Vec<u8>, Fields), Broken> {
         let framing = match head.length() {
             _ if head.chunked() => Framing::Chunked,
             Some(length) => Framing::Length(length),
             None => Framing::None,
         };
-        within("a request's body", self.body(framing)).await.expect("the request's body is whole")
+        within("a request's body", self.body(framing)).await
     }
 
     /// The next head, of a request or of a response, interim ones (1xx) too.

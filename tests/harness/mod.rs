@@ -7,10 +7,15 @@
 //! Whatever is awaited here ends within [`PATIENCE`] or fails with a sentence; when a test fails, all output of the
 //! programs that it started follows.
 
+pub(crate) mod applicant;
 pub(crate) mod certificate;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod door;
+pub(crate) mod exposition;
+pub(crate) mod grpc;
 pub(crate) mod guest;
+pub(crate) mod h2;
 pub(crate) mod http1;
 pub(crate) mod load;
 pub(crate) mod memory;
@@ -22,12 +27,15 @@ pub(crate) mod pattern;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod relay;
+pub(crate) mod secured;
 pub(crate) mod tunnel;
 pub(crate) mod v1;
 pub(crate) mod websocket;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use collector::Collector;
 pub(crate) use door::Door;
+pub(crate) use exposition::Exposition;
 pub(crate) use guest::{compiled, guest};
 pub(crate) use http1::Wire;
 pub(crate) use message::{Head, Reply, Request};

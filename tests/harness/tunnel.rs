@@ -27,6 +27,23 @@ impl Home {
         self.path().join(name)
     }
 
+    /// Makes a key in this file, and gives its place and its name.
+    pub(crate) async fn key(&self, file: &str) -> (PathBuf, String) {
+        let path = self.file(file);
+        let exit = self.run(&["key", "new", "--key", path_text(&path)]).await;
+        assert_eq!(exit.code, Some(0), "{exit:?}");
+        let name = exit.stdout.lines().find_map(|line| line.strip_prefix("name")).expect("the key's name");
+        (path, name.trim().to_owned())
+    }
+
+    /// Writes a file as editors do, beside it and then in its place, and gives its place.
+    pub(crate) fn write(&self, file: &str, text: &str) -> PathBuf {
+        let (path, aside) = (self.file(file), self.file(&format!("{file}~")));
+        std::fs::write(&aside, text).expect("a temporary folder can be written to");
+        std::fs::rename(&aside, &path).expect("it takes the place");
+        path
+    }
+
     /// Runs the program to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Exit {
         Process::start("program", self.path(), arguments).exit().await
@@ -44,6 +61,8 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     /// Its admin listener, if it was given one.
     pub(crate) admin: Option<SocketAddr>,
+    /// Its listener for plain HTTP beside TLS, if it was given one.
+    pub(crate) http: Option<SocketAddr>,
     pub(crate) home: Home,
 }
 
@@ -59,13 +78,20 @@ impl Proxy {
     }
 
     async fn start_in(home: Home, listen: &str, arguments: &[&str]) -> Self {
-        let fixed = ["proxy", "--listen", listen, "--domain", "localhost", "--log-format", "json"];
-        let mut process = Process::start("proxy", home.path(), fixed.iter().chain(arguments));
+        Self::start_for("localhost", home, listen, arguments).await
+    }
+
+    /// A proxy of this domain.
+    pub(crate) async fn start_for(domain: &str, home: Home, listen: &str, arguments: &[&str]) -> Self {
+        let fixed = ["proxy", "--listen", listen, "--domain", domain, "--log-format", "json"];
+        // Under any other domain it would have to be said who may register; where that matters tests say so themselves.
+        let open: &[&str] = if domain == "localhost" { &[] } else { &["--open-registration"] };
+        let mut process = Process::start("proxy", home.path(), fixed.iter().chain(open).chain(arguments));
         let event = process.event("listening").await;
-        let [address, admin] =
-            ["address", "admin"].map(|key| event[key].as_str().and_then(|text| text.parse().ok()));
+        let [address, http, admin] =
+            ["address", "http", "admin"].map(|key| event[key].as_str().and_then(|text| text.parse().ok()));
         let address = address.unwrap_or_else(|| panic!("no address in {event}"));
-        Self { process, address, admin, home }
+        Self { process, address, admin, http, home }
     }
 
     /// Several proxies, joined by no bus, that clients may dial by this relay's URL.
@@ -110,8 +136,8 @@ impl Client {
 
     /// What visitors put in `Host`.
     pub(crate) fn host(&self) -> &str {
-        let host = self.public_url.strip_prefix("http://");
-        host.unwrap_or_else(|| panic!("not a plain URL: {}", self.public_url)).trim_end_matches('/')
+        let host = ["http://", "https://"].iter().find_map(|scheme| self.public_url.strip_prefix(scheme));
+        host.unwrap_or_else(|| panic!("no URL: {}", self.public_url)).trim_end_matches('/')
     }
 
     /// The tunnel's name.

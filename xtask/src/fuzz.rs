@@ -6,6 +6,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::step::Step;
 
+/// Inputs that each run begins with: few, small, and in the repository.
+const KEPT: &str = "fuzz/corpus";
+
+/// Where what a run finds goes, so that the next one begins with it too.
+const FOUND: &str = "fuzz/target/found";
+
 /// Fuzzes the named target, or each in turn.
 ///
 /// # Errors
@@ -17,8 +23,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         bail!("fuzzing needs cargo-fuzz; install it with: cargo install --locked cargo-fuzz");
     }
     for target in targets {
+        let (found, kept) = (format!("{FOUND}/{target}"), format!("{KEPT}/{target}"));
+        for folder in [&found, &kept] {
+            fs::create_dir_all(folder).with_context(|| format!("can't make {folder}"))?;
+        }
         Step::cargo("fuzz run")
-            .arguments([&target, "--", &format!("-max_total_time={}", wish.seconds)])
+            .arguments([&target, &found, &kept, "--", &format!("-max_total_time={}", wish.seconds)])
             // The sanitizer's flags are unstable; this lets the stable compiler take them.
             .with("RUSTC_BOOTSTRAP", "1")
             .run()?;

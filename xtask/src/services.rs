@@ -1,5 +1,5 @@
-//! Other people's programs that the tests need: Redis, of which one is started here for all unit tests; nginx, which the
-//! end-to-end tests start themselves; and Python, for the client that speaks the original's dialect.
+//! Other people's programs that the tests need: Redis, of which one is started here for all unit tests; nginx and slowhttptest, which
+//! the end-to-end tests start themselves; and Python, for the client that speaks the original's dialect.
 //!
 //! Owns finding them and the life of that one Redis; knows nothing of what the tests say to it.
 
@@ -34,6 +34,7 @@ const TAKEN: &str = "Address already in use";
 /// One is missing; the error says what to install.
 pub(crate) fn find() -> Result<Programs> {
     program("nginx", "nginx-light", Some("nginx.service"))?;
+    program("slowhttptest", "slowhttptest", None)?;
     Ok(Programs {
         redis: program("redis-server", "redis-server", Some("redis-server.service"))?,
         python: python()?,

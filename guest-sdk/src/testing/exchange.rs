@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use super::message::{Headers, Sent};
-use crate::bindings::plugin::types::Role;
+use crate::bindings::plugin::types::{Role, TlsInfo};
 
 #[derive(Clone)]
 pub(crate) struct Request {
@@ -32,6 +32,10 @@ impl Request {
 
     pub(crate) fn visitor_address(&self) -> Option<String> {
         self.sent.visitor_address.map(|address| address.to_string())
+    }
+
+    pub(crate) fn visitor_tls(&self) -> Option<TlsInfo> {
+        self.sent.visitor_tls.clone().map(|known| known.0)
     }
 
     pub(crate) fn method(&self) -> String {

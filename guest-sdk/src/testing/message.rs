@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::exchange;
-use crate::bindings::plugin::types::{Answer, Role};
+use crate::bindings::plugin::types::{Answer, Role, TlsInfo};
 
 /// Pairs in order; names are matched without regard to case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,16 @@ impl Headers {
     }
 }
 
+/// Facts of a visitor's TLS. The bindings can't compare them.
+#[derive(Clone)]
+pub(super) struct Known(pub(super) TlsInfo);
+
+impl PartialEq for Known {
+    fn eq(&self, other: &Self) -> bool {
+        format!("{:?}", self.0) == format!("{:?}", other.0)
+    }
+}
+
 /// A request as it goes on, or as it came.
 #[derive(Clone, PartialEq)]
 pub struct Sent {
@@ -47,6 +57,7 @@ pub struct Sent {
     pub(super) tunnel: String,
     pub(super) role: Role,
     pub(super) visitor_address: Option<IpAddr>,
+    pub(super) visitor_tls: Option<Known>,
     pub(super) websocket: bool,
     pub(super) headers: Headers,
     /// The pieces of the body.
@@ -118,6 +129,7 @@ pub fn request(method: &str, path: &str) -> RequestBuilder {
         tunnel: "demo".to_owned(),
         role: Role::Proxy,
         visitor_address: Some(Ipv4Addr::new(203, 0, 113, 7).into()),
+        visitor_tls: None,
         websocket: false,
         headers: Headers::default(),
         pieces: Vec::new(),
@@ -167,6 +179,13 @@ impl RequestBuilder {
     #[must_use]
     pub fn from_nowhere(mut self) -> Self {
         self.sent.visitor_address = None;
+        self
+    }
+
+    /// What the proxy established of the visitor's TLS; nothing unless it is said.
+    #[must_use]
+    pub fn tls(mut self, info: TlsInfo) -> Self {
+        self.sent.visitor_tls = Some(Known(info));
         self
     }
 

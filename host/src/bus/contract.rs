@@ -215,8 +215,10 @@ pub(crate) fn request(tunnel: TunnelName) -> Request {
             exchange: ExchangeId(1),
             tunnel,
             visitor: None,
+            tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -15,7 +15,10 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use prometheus_client::registry::Registry;
 
-use crate::{exchange::Forward, wire::TunnelName};
+use crate::{
+    exchange::Forward,
+    wire::{KeyName, TunnelName},
+};
 
 /// One live session as the bus sees it: something that takes exchanges and knows how busy it is.
 pub trait Seat: Forward {
@@ -54,6 +57,14 @@ impl SeatState {
 /// Something that a bus does in its own time.
 pub type Doing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
+/// The future of [`Bus::tie`].
+pub type Tying<'a> = Pin<Box<dyn Future<Output = Result<(), NotTied>> + Send + 'a>>;
+
+/// A chosen name belongs to another key, of which a session lives at some node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the name is in use by another key")]
+pub struct NotTied;
+
 /// Carries exchanges to whoever holds the tunnel named in the request's context.
 ///
 /// As a [`Forward`] it gives each exchange to exactly one seat: one of this node before any other, and of several the
@@ -64,6 +75,12 @@ pub trait Bus: Forward {
     /// # Errors
     /// As many seats as allowed are taken.
     fn register(&self, name: TunnelName, seat: Arc<dyn Seat>) -> Result<Registration, TooManySeats>;
+
+    /// Ties a chosen name to its owner at all nodes, before a seat is taken for it. At this node it is known whose names are.
+    fn tie<'a>(&'a self, name: &'a TunnelName, owner: &'a KeyName) -> Tying<'a> {
+        let _ = (name, owner);
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Waits until other nodes can find what was registered under this name, or until that would take too long.
     fn announced<'a>(&'a self, name: &'a TunnelName) -> Doing<'a> {

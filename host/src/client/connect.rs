@@ -14,6 +14,7 @@ use std::{
 
 use http::{Uri, uri::Authority};
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -32,8 +33,17 @@ use tokio_util::either::Either;
 
 use super::{OriginConfig, kept::Kept};
 
+/// HTTP/2 by its name in ALPN (RFC 9113 section 3.2).
+const H2: &[u8] = b"h2";
+
+/// Silence of the other end's kernel after which a connection for many exchanges is given up.
+const GONE_AFTER: Duration = Duration::from_secs(20);
+
 /// A connection to the origin.
-pub(super) type Connection = TokioIo<Kept<Either<TcpStream, TlsStream<TcpStream>>>>;
+pub(super) type Connection = TokioIo<Stream>;
+
+/// The same without what the HTTP library wants.
+pub(super) type Stream = Kept<Either<TcpStream, TlsStream<TcpStream>>>;
 
 /// Why there is no connection, in a sentence that a visitor may read.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +60,8 @@ pub(super) enum ConnectError {
     NotTrusted { url: Arc<str>, source: io::Error },
     #[error("{url} does not speak TLS as it should; is it an http:// service?")]
     Tls { url: Arc<str>, source: io::Error },
+    #[error("{url} does not speak HTTP/2; start the client with --origin-protocol http1")]
+    NotHttp2 { url: Arc<str> },
     #[error("{url} can't be reached")]
     Unreachable { url: Arc<str>, source: io::Error },
 }
@@ -81,8 +93,23 @@ struct Target {
     url: Arc<str>,
     host: String,
     port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
     connect_timeout: Duration,
+}
+
+/// TLS to the origin, by what is to be spoken over it.
+struct Tls {
+    http1: TlsConnector,
+    /// Offers both, so that a server without HTTP/2 can say so, and needn't break off.
+    http2: TlsConnector,
+    name: ServerName<'static>,
+}
+
+/// The version of HTTP that a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Http1,
+    Http2,
 }
 
 impl Connector {
@@ -101,10 +128,14 @@ impl Connector {
         let host = bare_host(&config.authority).to_owned();
         let tls = match tls {
             None => None,
-            Some(mut tls) => {
-                tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Some(tls) => {
+                let offering = |protocols: &[&[u8]]| {
+                    let mut tls = tls.clone();
+                    tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+                    TlsConnector::from(Arc::new(tls))
+                };
                 let name = ServerName::try_from(host.clone()).map_err(|_| OriginError::Host(host.clone()))?;
-                Some((TlsConnector::from(Arc::new(tls)), name))
+                Some(Tls { http1: offering(&[b"http/1.1"]), http2: offering(&[H2, b"http/1.1"]), name })
             }
         };
         let port = config.authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
@@ -117,6 +148,21 @@ impl Connector {
         })))
     }
 
+    /// Connects to speak HTTP/2: over TLS as agreed on, else by prior knowledge (RFC 9113 section 3).
+    pub(super) async fn http2(&self) -> Result<Connection, ConnectError> {
+        told(self.0.connect(Wanted::Http2).await)
+    }
+
+    /// The origin spoke something else than HTTP/2 where nothing else had been agreed on.
+    pub(super) fn not_http2(&self) -> ConnectError {
+        ConnectError::NotHttp2 { url: Arc::clone(&self.0.url) }
+    }
+
+    /// Longest wait for a connection.
+    pub(super) fn timeout(&self) -> Duration {
+        self.0.connect_timeout
+    }
+
     /// The origin as configured, for messages.
     pub(super) fn url(&self) -> &Arc<str> {
         &self.0.url
@@ -124,14 +170,22 @@ impl Connector {
 }
 
 impl Target {
-    async fn connect(&self) -> Result<Connection, ConnectError> {
+    async fn connect(&self, wanted: Wanted) -> Result<Connection, ConnectError> {
         let connecting = async {
             let tcp = self.tcp().await?;
+            if wanted == Wanted::Http2 {
+                outlives_nobody(&tcp);
+            }
             let stream = match &self.tls {
                 None => Either::Left(tcp),
-                Some((connector, name)) => {
-                    let connecting = connector.connect(name.clone(), tcp);
-                    Either::Right(connecting.await.map_err(|error| self.tls_error(error))?)
+                Some(tls) => {
+                    let connector = if wanted == Wanted::Http2 { &tls.http2 } else { &tls.http1 };
+                    let connecting = connector.connect(tls.name.clone(), tcp);
+                    let stream = connecting.await.map_err(|error| self.tls_error(error))?;
+                    if wanted == Wanted::Http2 && stream.get_ref().1.alpn_protocol() != Some(H2) {
+                        return Err(ConnectError::NotHttp2 { url: Arc::clone(&self.url) });
+                    }
+                    Either::Right(stream)
                 }
             };
             Ok(TokioIo::new(Kept::new(stream)))
@@ -192,13 +246,30 @@ impl tower_service::Service<Uri> for Connector {
     /// Connects to the configured origin, whatever the URI says.
     fn call(&mut self, _: Uri) -> Self::Future {
         let target = Arc::clone(&self.0);
-        Box::pin(async move {
-            let connected = target.connect().await;
-            if let Err(error) = &connected {
-                tracing::debug!(%error, cause = ?error.source(), "no connection to the origin");
-            }
-            connected
-        })
+        Box::pin(async move { told(target.connect(Wanted::Http1).await) })
+    }
+}
+
+fn told(connected: Result<Connection, ConnectError>) -> Result<Connection, ConnectError> {
+    if let Err(error) = &connected {
+        tracing::debug!(%error, cause = ?error.source(), "no connection to the origin");
+    }
+    connected
+}
+
+/// Sees to it that a connection ends soon when its other end, or the way to it, is gone: all that is asked for goes on it,
+/// also what is asked for afterwards.
+fn outlives_nobody(tcp: &TcpStream) {
+    let socket = SockRef::from(tcp);
+    let keepalive = TcpKeepalive::new().with_time(GONE_AFTER / 2).with_interval(GONE_AFTER / 4);
+    let mut set = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    {
+        // Also counts what was sent and is not acknowledged, which keepalive doesn't.
+        set = set.and_then(|()| socket.set_tcp_user_timeout(Some(GONE_AFTER)));
+    }
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection to the origin can't be watched");
     }
 }
 
@@ -208,9 +279,10 @@ fn bare_host(authority: &Authority) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// TLS to the proxy: its certificate has to be good by the system's roots.
-pub(super) fn trusting_system_roots() -> Result<TlsConnector, OriginError> {
-    Ok(TlsConnector::from(Arc::new(trust(system_roots()?)?)))
+/// TLS to the proxy: its certificate has to be good by these roots, or else by the system's.
+pub(super) fn to_proxy(roots: Option<&RootCertStore>) -> Result<TlsConnector, OriginError> {
+    let roots = roots.cloned().map_or_else(system_roots, Ok)?;
+    Ok(TlsConnector::from(Arc::new(trust(roots)?)))
 }
 
 fn system_roots() -> Result<RootCertStore, OriginError> {

@@ -7,7 +7,10 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderValue, StatusCode, Uri, header::SEC_WEBSOCKET_PROTOCOL};
+use http::{
+    HeaderValue, StatusCode, Uri,
+    header::{RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, USER_AGENT},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
@@ -33,6 +36,9 @@ use crate::{
 /// Longest wait for each step of an attempt.
 const STEP: Duration = Duration::from_secs(10);
 
+/// What this program is, for the operator of the proxy.
+const PROGRAM: &str = concat!("tunnel/", env!("CARGO_PKG_VERSION"));
+
 /// A registration response has no headers.
 const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
 
@@ -57,12 +63,23 @@ pub(super) enum DialError {
     NotAProxy(Uri, String),
     #[error("the proxy refused the registration: {}", .0.text)]
     Refused(Refusal),
+    #[error("{reason}")]
+    Later { reason: String, wait: Duration },
 }
 
 impl DialError {
     /// Whether trying again can't help.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Refused(refusal) if !refusal.retry)
+    }
+
+    /// How long the proxy wants us to wait, if it said so.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            Self::Later { wait, .. } => Some(*wait),
+            _ => None,
+        }
     }
 
     /// Whether there is no program at the proxy's address.
@@ -85,11 +102,19 @@ impl Dialer {
                 ));
             }
         };
+        if !secure && config.invitation.is_some() && !is_this_machine(config.proxy.host().unwrap_or_default())
+        {
+            return Err(format!(
+                "an invitation is a secret, and {} isn't encrypted: whoever is on the way could take it; dial the proxy by https",
+                config.proxy
+            ));
+        }
         let authority = config.proxy.authority().ok_or_else(|| format!("{} names no host", config.proxy))?;
         let url = format!("{scheme}://{authority}{SUBSCRIBE_PATH}");
         let url = url.parse().map_err(|_| format!("{} is no URL of a proxy", config.proxy))?;
         let tls = if secure {
-            Some(connect::trusting_system_roots().map_err(|error| error.to_string())?)
+            let roots = config.proxy_ca.as_ref().map(|ca| &*ca.0);
+            Some(connect::to_proxy(roots).map_err(|error| error.to_string())?)
         } else {
             None
         };
@@ -107,6 +132,8 @@ impl Dialer {
             issued_at,
             expires_at: issued_at.saturating_add(MAX_LIFETIME),
             session: self.config.session.clone(),
+            hostname: self.config.hostname.clone(),
+            invitation: self.config.invitation.clone(),
         };
         let request =
             Message::RegistrationRequest { id: 1, statement: statement.sign(&self.config.key).into() };
@@ -158,6 +185,7 @@ impl Dialer {
         };
         let mut request =
             self.url.clone().into_client_request().map_err(|error| self.not_a_proxy(error.to_string()))?;
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(PROGRAM));
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         let upgraded = client_async_with_config(request, stream, Some(session::socket_config())).await;
         let (socket, response) = upgraded.map_err(|error| self.refused_upgrade(error))?;
@@ -183,6 +211,13 @@ impl Dialer {
         // A proxy answers in plain words; a page is somebody else's.
         let text = text.lines().next().filter(|line| !line.starts_with('<')).unwrap_or_default();
         let answer: String = format!("{status}. {text}").trim_end_matches(". ").chars().take(200).collect();
+        let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        if let (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(seconds)) =
+            (status, seconds)
+        {
+            let reason = format!("the proxy at {} answered {status}. {text}", self.config.proxy);
+            return DialError::Later { reason, wait: Duration::from_secs(seconds) };
+        }
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return DialError::Unreachable(format!(
                 "the proxy at {} answered {status}. {text}",
@@ -209,6 +244,14 @@ impl Dialer {
     fn not_a_proxy(&self, why: String) -> DialError {
         DialError::NotAProxy(self.config.proxy.clone(), why)
     }
+}
+
+/// A host to which nothing leaves this machine (RFC 6761 section 6.3).
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost"
+        || bare.ends_with(".localhost")
+        || bare.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 /// Small messages must not wait for large ones: nothing is held back to fill a packet, and what the network can't

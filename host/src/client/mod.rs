@@ -1,20 +1,26 @@
 //! The private role: keeps sessions to a proxy open and answers exchanges from the origin.
 
+mod authority;
 mod backoff;
 pub mod config;
 mod connect;
 mod dial;
 mod kept;
 pub mod key;
+mod lines;
+mod metrics;
 mod origin;
 mod origin_body;
+mod origin_h2;
 mod origin_websocket;
 mod run;
 mod spread;
 pub mod summary;
 
-pub use config::{Config, HostHeader, OriginConfig};
+pub use authority::ProxyCa;
+pub use config::{Config, HostHeader, OriginConfig, OriginProtocol};
 pub use connect::OriginError;
+pub use metrics::Metrics;
 pub use origin::Origin;
 pub use run::{Refused, run};
 pub use summary::Summarised;

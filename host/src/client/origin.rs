@@ -3,8 +3,13 @@
 //! Owns what goes out to the origin and what of its answer comes back, byte for byte where HTTP allows. Must not
 //! know the tunnel: it is given a request and answers it.
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use arc_swap::ArcSwapOption;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header,
     uri::{Authority, Scheme},
@@ -12,15 +17,17 @@ use http::{
 use http_body::Body as _;
 use hyper::{body::Incoming, ext::on_informational};
 use hyper_util::{
-    client::legacy::{self, Client},
+    client::legacy::{self, Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
 };
 
 use super::{
-    HostHeader, OriginConfig,
+    HostHeader, OriginConfig, OriginProtocol,
     connect::{ConnectError, Connector, OriginError},
     kept,
+    lines::Lines,
     origin_body::{RequestBody, ResponseBody, Upload},
+    origin_h2::Way,
 };
 use crate::{
     exchange::{
@@ -43,6 +50,11 @@ pub struct Origin {
     client: Client<Connector, RequestBody>,
     /// The same without a pool: each request opens a connection.
     fresh: Client<Connector, RequestBody>,
+    /// Connections that speak HTTP/2.
+    pub(super) lines: Lines,
+    pub(super) protocol: OriginProtocol,
+    /// When ALPN last agreed on HTTP/1.1, where either would do.
+    pub(super) spoke_http1: ArcSwapOption<Instant>,
     scheme: Scheme,
     authority: Authority,
     host_header: HostHeader,
@@ -71,7 +83,10 @@ impl Origin {
             .http1_allow_obsolete_multiline_headers_in_responses(true);
         Self {
             client: builder.pool_max_idle_per_host(MAX_IDLE).build(connector.clone()),
-            fresh: builder.pool_max_idle_per_host(0).build(connector),
+            fresh: builder.pool_max_idle_per_host(0).build(connector.clone()),
+            lines: Lines::new(connector),
+            protocol: config.protocol,
+            spoke_http1: ArcSwapOption::empty(),
             scheme: config.scheme.clone(),
             authority: config.authority.clone(),
             host_header: config.host_header.clone(),
@@ -80,7 +95,15 @@ impl Origin {
         }
     }
 
+    /// Whether the origin is reached over TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
     async fn exchange(&self, request: Request) -> Result<Answer, ForwardError> {
+        if let Way::Http2(place) = self.way().await? {
+            return self.exchange_h2(request, place).await;
+        }
         let Request { head, body, context } = request;
         let expects = hygiene::expects_continue(&head.headers) && !body.is_end_stream();
         let upload = Upload::new(expects, context.interim);
@@ -104,9 +127,10 @@ impl Origin {
     /// was never begun, the library sees to that itself, whatever the method.
     pub(super) async fn send(
         &self,
-        request: http::Request<RequestBody>,
+        mut request: http::Request<RequestBody>,
         upload: &Arc<Upload>,
     ) -> Result<http::Response<Incoming>, ForwardError> {
+        let connection = capture_connection(&mut request);
         let again = repeatable(&request);
         let mut sent = self.client.request(request).await;
         if let (Err(error), Some(again)) = (&sent, again)
@@ -116,10 +140,17 @@ impl Origin {
             let body = RequestBody::new(Body::empty(), Arc::clone(upload));
             sent = self.fresh.request(again.map(|()| body)).await;
         }
-        sent.map_err(|error| {
+        let response = sent.map_err(|error| {
             // The visitor going away shows as a broken request; the reason is the visitor's.
             upload.take_failure().unwrap_or_else(|| self.failed(error))
-        })
+        })?;
+        if !response.body().is_end_stream() && framed_twice(response.headers()) {
+            // What follows it there is the answer to nobody.
+            connection.connection_metadata().as_ref().inspect(|connection| connection.poison());
+            let detail = format!("the answer of {} doesn't say clearly where it ends", self.url);
+            return Err(ForwardError::new(ErrorKind::OriginFailed, detail));
+        }
+        Ok(response)
     }
 
     /// Makes an answer of a final response.
@@ -237,7 +268,7 @@ impl Forward for Origin {
 
 /// Says how the body is framed: by the length that the visitor announced, by a length that is known here, or in
 /// chunks. The HTTP library would leave the body of a `GET` out if nothing said that there is one.
-fn frame_body(headers: &mut HeaderMap, body: &Body) -> Result<(), ForwardError> {
+pub(super) fn frame_body(headers: &mut HeaderMap, body: &Body) -> Result<(), ForwardError> {
     let announced = headers.get(header::CONTENT_LENGTH).cloned();
     let more_than_one = headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some();
     if body.is_end_stream() {
@@ -266,19 +297,32 @@ fn frame_body(headers: &mut HeaderMap, body: &Body) -> Result<(), ForwardError> 
     Ok(())
 }
 
+/// Whether an answer has a length beside chunks, or a transfer coding that isn't `chunked` alone (RFC 9112 section 6.1 and 6.3).
+/// What is wrong with lengths and chunks for themselves the HTTP library finds.
+fn framed_twice(headers: &HeaderMap) -> bool {
+    let mut codings = hygiene::tokens(headers, &header::TRANSFER_ENCODING);
+    codings.next().is_some_and(|first| {
+        !first.eq_ignore_ascii_case(b"chunked")
+            || codings.next().is_some()
+            || headers.contains_key(header::CONTENT_LENGTH)
+    })
+}
+
 /// A copy of a request that may be sent twice: it changes nothing at the origin (RFC 9110 section 9.2.1), and is whole
 /// without a body.
 fn repeatable(request: &http::Request<RequestBody>) -> Option<http::Request<()>> {
-    if !request.method().is_safe() || !request.body().is_end_stream() {
-        return None;
-    }
+    (request.method().is_safe() && request.body().is_end_stream()).then(|| copy(request))
+}
+
+/// The same request without its body.
+pub(super) fn copy(request: &http::Request<RequestBody>) -> http::Request<()> {
     let mut copy = http::Request::new(());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
     *copy.extensions_mut() = request.extensions().clone();
-    Some(copy)
+    copy
 }
 
 pub(super) fn bad_request(detail: &'static str) -> ForwardError {

@@ -64,7 +64,7 @@ impl Upload {
     }
 
     /// The body is wanted: whoever holds it is asked for it, once.
-    fn wanted(&self) {
+    pub(super) fn wanted(&self) {
         let interim = {
             let state = self.lock();
             if state.gate == Gate::Open {
@@ -105,10 +105,10 @@ pub(super) struct RequestBody {
     patience: Option<Pin<Box<Sleep>>>,
 }
 
-/// The body ended early; [`Upload`] has the reason.
+/// The body ended early; [`Upload`] has the reason. By HTTP/2 the origin is told CANCEL, and not that something went wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body ended early")]
-pub(super) struct EndedEarly;
+pub(super) struct EndedEarly(#[source] h2::Error);
 
 impl RequestBody {
     pub(super) fn new(body: Body, upload: Arc<Upload>) -> Self {
@@ -148,7 +148,7 @@ impl HttpBody for RequestBody {
         ready!(self.poll_gate(cx));
         Pin::new(&mut self.body).poll_frame(cx).map_err(|error| {
             self.upload.lock().failure = Some(error);
-            EndedEarly
+            EndedEarly(h2::Reason::CANCEL.into())
         })
     }
 

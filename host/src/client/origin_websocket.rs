@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 use super::{
     origin::{Origin, SWITCHING, bad_request},
     origin_body::{RequestBody, Upload},
+    origin_h2::Way,
 };
 use crate::exchange::{
     Accepted, Answer, Body, ErrorKind, ForwardError, Request, hygiene,
@@ -18,6 +19,12 @@ use crate::exchange::{
 impl Origin {
     /// Asks the origin for a WebSocket. Its refusal is an answer like any other.
     pub(super) async fn upgrade(&self, request: Request) -> Result<Answer, ForwardError> {
+        // An origin whose HTTP/2 knows no WebSockets is asked by HTTP/1.1, on a connection of its own.
+        if let Way::Http2(place) = self.way().await?
+            && place.takes_websockets()
+        {
+            return self.upgrade_h2(request, place).await;
+        }
         let mut head = request.head;
         // Section 4.1 knows no other method.
         head.method = Method::GET;
@@ -54,7 +61,7 @@ impl Origin {
         Ok(Answer::WebSocket(Accepted { headers, duplex }))
     }
 
-    fn broken(&self, what: &str) -> ForwardError {
+    pub(super) fn broken(&self, what: &str) -> ForwardError {
         ForwardError::new(ErrorKind::OriginFailed, format!("{} {what}", self.url))
     }
 }
@@ -71,6 +78,11 @@ fn check(headers: &HeaderMap, key: &str, offered: &[Vec<u8>]) -> Result<(), &'st
     if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err("accepted a WebSocket with the wrong Sec-WebSocket-Accept");
     }
+    chosen(headers, offered)
+}
+
+/// Checks that what was chosen had been offered.
+pub(super) fn chosen(headers: &HeaderMap, offered: &[Vec<u8>]) -> Result<(), &'static str> {
     if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         return Err("chose a WebSocket extension that was not offered");
     }

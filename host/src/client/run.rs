@@ -25,8 +25,8 @@ use super::{
 };
 use crate::{
     exchange::Forward,
-    session::{self, Handle, State},
-    wire::{MAX_EXCHANGES, NodeId},
+    session::{self, Ended, Handle, State},
+    wire::{MAX_EXCHANGES, NodeId, message::Refusal},
 };
 
 /// How long exchanges under way may take after the client was told to stop.
@@ -34,6 +34,9 @@ const LEAVE: Duration = Duration::from_secs(5);
 
 /// How long a session that was told to go stays when no replacement can be had: a little less than the proxy waits for it.
 const STAY: Duration = Duration::from_millis(2500);
+
+/// A proxy that asks for more patience than this isn't believed: it may have meant something else.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Why a client gave up, in a sentence for its user.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +138,7 @@ impl Lane {
             // sent us to a node that won't have us, it goes on answering until another one will.
             let may_stay = opened.as_ref().is_err_and(|error| !error.nobody_listens());
             replaced = replaced.filter(|(_, since)| may_stay && since.elapsed() < STAY);
-            let mut nobody_listens = false;
+            let (mut nobody_listens, mut asked_to_wait) = (false, None);
             let reason = match opened {
                 Ok(session) => {
                     let since = Instant::now();
@@ -151,6 +154,13 @@ impl Lane {
                             // Nodes that send everybody away at once must not be dialled in a circle.
                             "the proxy sent this client away".to_owned()
                         }
+                        Life::Dismissed(refusal) if !refusal.retry => {
+                            return Err(Refused::Registration(refusal.text));
+                        }
+                        Life::Dismissed(refusal) => {
+                            asked_to_wait = refusal.retry_after;
+                            refusal.text
+                        }
                         Life::Ended(reason) => {
                             backoff.was_up(since.elapsed());
                             reason
@@ -160,10 +170,15 @@ impl Lane {
                 Err(error) if error.is_final() => return Err(Refused::Registration(error.to_string())),
                 Err(error) => {
                     nobody_listens = error.nobody_listens();
+                    asked_to_wait = error.retry_after();
                     error.to_string()
                 }
             };
             let retry_in = backoff.wait(Instant::now().into_std(), rand::random());
+            // No sooner than the proxy asks for; those that it asked at once don't all come at once.
+            let asked =
+                asked_to_wait.map(|wait| wait.min(LONGEST_WAIT).mul_f64(1.0 + rand::random::<f64>() / 10.0));
+            let retry_in = retry_in.max(asked.unwrap_or_default());
             if self.up.load(Ordering::Relaxed) == 0 && replaced.is_none() {
                 (self.config.report)(Event::Disconnected { reason, retry_in, nobody_listens });
             } else {
@@ -205,7 +220,7 @@ impl Lane {
             let handle = session.handle.clone();
             tokio::select! {
                 biased;
-                ended = handle.ended() => break Life::Ended(format!("the session was lost: {ended}")),
+                ended = handle.ended() => break Life::of(ended),
                 () = self.stop.cancelled() => {
                     drop(session);
                     if timeout(LEAVE, handle.ended()).await.is_err() {
@@ -215,7 +230,7 @@ impl Lane {
                 }
                 () = handle.draining() => break match handle.state() {
                     // It has ended, and is still saying why.
-                    State::Ended => Life::Ended(format!("the session was lost: {}", handle.ended().await)),
+                    State::Ended => Life::of(handle.ended().await),
                     _ => Life::Moving(session),
                 },
                 // The old one takes its leave now that this one is up.
@@ -291,5 +306,16 @@ enum Life {
     Stopped,
     /// The proxy drains: a replacement is wanted before this one goes.
     Moving(Session),
+    /// The proxy has taken the registration back.
+    Dismissed(Refusal),
     Ended(String),
+}
+
+impl Life {
+    fn of(ended: Ended) -> Self {
+        match ended {
+            Ended::Dismissed(refusal) => Self::Dismissed(refusal),
+            ended => Self::Ended(format!("the session was lost: {ended}")),
+        }
+    }
 }

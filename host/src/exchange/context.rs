@@ -4,7 +4,8 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, StatusCode};
 
-use crate::wire::{Notes, TunnelName};
+use super::Witness;
+use crate::wire::{Notes, Tls, TunnelName};
 
 /// Identity of an exchange and facts about its visitor.
 #[derive(Clone)]
@@ -15,10 +16,14 @@ pub struct Context {
     pub tunnel: TunnelName,
     /// The visitor's address as the proxy established it.
     pub visitor: Option<SocketAddr>,
+    /// What is established of the visitor's TLS, if the visitor came to the proxy by it.
+    pub tls: Option<Arc<Tls>>,
     /// What plugins left for those further on. Never seen by visitor or origin.
     pub notes: Notes,
     /// Takes interim (1xx) responses that arrive before the final one; `None` drops them.
     pub interim: Option<Interim>,
+    /// Told what happens to the exchange in this process; `None` where nobody listens.
+    pub witness: Option<Arc<dyn Witness>>,
 }
 
 impl fmt::Debug for Context {

@@ -70,6 +70,7 @@ pub fn request(headers: &mut HeaderMap, kind: RequestKind, arrival: &Arrival<'_>
             && !named.has(name)
             && (kind != RequestKind::WebSocket || !is_handshake(name))
             && !claims_forwarding(name)
+            && !is_alias(name)
     });
     if trailers {
         // The one transfer coding a hop may ask of the next; gRPC servers insist on it (RFC 9110 section 10.1.4).
@@ -77,6 +78,12 @@ pub fn request(headers: &mut HeaderMap, kind: RequestKind, arrival: &Arrival<'_>
     }
     describe(headers, arrival, &way);
     way.visitor
+}
+
+/// Who somebody is and how they came, by the same rules as [`request`]; nothing is changed.
+pub fn visitor(headers: &HeaderMap, arrival: &Arrival<'_>) -> Visitor {
+    let trusted = is_trusted(arrival.trusted, arrival.peer.ip());
+    if trusted { Way::believed(headers, arrival).visitor } else { Way::direct(arrival).visitor }
 }
 
 /// Makes an origin's response headers, interim or final, fit to be forwarded.
@@ -106,6 +113,7 @@ pub fn trailers(headers: &mut HeaderMap) {
             && !named.has(name)
             && !is_framing(name)
             && !claims_forwarding(name)
+            && !is_alias(name)
             && *name != header::HOST
     };
     retain(headers, stays);
@@ -203,6 +211,12 @@ pub fn is_for_plugins(name: &HeaderName) -> bool {
         && *name != header::EXPECT
 }
 
+/// Whether a header says to the service who asks, and isn't to be changed between the proxy and it: what a plugin took off would make
+/// strangers look like the client's own machine.
+pub fn describes_visitor(name: &HeaderName) -> bool {
+    [header::FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO].contains(name)
+}
+
 /// What each hop of a WebSocket negotiates for itself (RFC 6455 section 4).
 fn is_handshake(name: &HeaderName) -> bool {
     matches!(
@@ -228,6 +242,26 @@ fn claims_forwarding(name: &HeaderName) -> bool {
     *name == header::FORWARDED
         || (bytes.len() > FAMILY.len() && folds_to(FAMILY))
         || (bytes.len() == 9 && folds_to(b"x-real-ip"))
+}
+
+/// Whether a visitor's header would be read by CGI-like gateways as one that this hop sets, takes off or acts on: `Content_Length`
+/// behind us would frame a body that was framed otherwise in front.
+fn is_alias(name: &HeaderName) -> bool {
+    if !name.as_str().contains('_') {
+        return false;
+    }
+    let meant = HeaderName::try_from(name.as_str().replace('_', "-"));
+    meant.is_ok_and(|meant| {
+        !passes_request(&meant) || is_framing(&meant) || is_handshake(&meant) || claims_forwarding(&meant)
+    })
+}
+
+/// Takes off what CGI-like gateways would read as `name`, beside `name` itself: a plugin that says who the visitor is means to be the
+/// only one who says it.
+pub fn without_aliases(headers: &mut HeaderMap, name: &HeaderName) {
+    let folded = |name: &HeaderName| name.as_str().replace('_', "-");
+    let meant = folded(name);
+    retain(headers, |other| other == name || other.as_str().len() != meant.len() || folded(other) != meant);
 }
 
 /// Whether a request says that it takes trailers (RFC 9110 section 10.1.4).

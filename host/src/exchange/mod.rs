@@ -11,6 +11,7 @@ pub mod request;
 pub mod response;
 pub mod swap;
 pub mod websocket;
+pub mod witness;
 
 pub use body::Body;
 pub use context::{Context, ExchangeId, Interim};
@@ -18,6 +19,7 @@ pub use error::{Blame, ErrorKind, ForwardError};
 pub use request::{Request, RequestHead, RequestKind, Scheme};
 pub use response::{Accepted, Answer, Response};
 pub use swap::Swap;
+pub use witness::{Asked, Witness};
 
 use std::{future::Future, pin::Pin};
 

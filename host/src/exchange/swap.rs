@@ -82,8 +82,10 @@ mod tests {
                 exchange: ExchangeId(0),
                 tunnel: "a".repeat(52).parse().unwrap(),
                 visitor: None,
+                tls: None,
                 notes: Default::default(),
                 interim: None,
+                witness: None,
             },
         }
     }

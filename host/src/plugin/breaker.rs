@@ -38,6 +38,16 @@ impl Breaker {
         true
     }
 
+    /// Whether calls are held back now. Doesn't count as a try.
+    pub(super) fn is_open(&self) -> bool {
+        self.failures.load(Relaxed) >= self.limit
+            && self
+                .open_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_some_and(|until| Instant::now() < until)
+    }
+
     pub(super) fn succeeded(&self) {
         // A store for each call would be shared memory written by every core.
         if self.failures.load(Relaxed) != 0 {
@@ -66,9 +76,9 @@ mod tests {
         assert!(!breaker.failed());
         breaker.succeeded();
         assert!(!breaker.failed());
-        assert!(breaker.allows());
+        assert!(breaker.allows() && !breaker.is_open());
         assert!(breaker.failed());
-        assert!(!breaker.allows());
+        assert!(breaker.is_open() && !breaker.allows());
         tokio::time::advance(Duration::from_secs(6)).await;
         assert!(breaker.allows(), "one tries");
         assert!(!breaker.allows(), "the others wait for it");

@@ -32,11 +32,11 @@ impl Chain {
 
     async fn run(&self, request: Request) -> Result<Answer, ForwardError> {
         let Request { head, mut body, context } = request;
-        let exchange = context.exchange;
+        let (exchange, witness) = (context.exchange, context.witness.clone());
         let mut hand = Some(Hand::new(head, context));
         let mut visits = Vec::with_capacity(self.plugins.len());
         for plugin in &self.plugins {
-            let visit = Arc::new(Visit::new(plugin, exchange));
+            let visit = Arc::new(Visit::new(plugin, exchange, witness.clone()));
             if plugin.hooks.request {
                 match on_request(&visit, &mut hand, body).await? {
                     Passed::On(onward) => body = onward,

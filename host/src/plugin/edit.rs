@@ -54,7 +54,12 @@ pub(super) fn apply(hand: &mut Hand, edits: Vec<Edit>) -> Result<(), HookError> 
             (Checked::Target(target), _) => hand.head.target = target,
             (Checked::Authority(authority), _) => hand.head.authority = authority,
             (edit, Some(response)) => change(&mut response.headers, edit),
-            (edit, None) => change(&mut hand.head.headers, edit),
+            (edit, None) => {
+                if let Checked::Set(name, _) | Checked::Append(name, _) | Checked::Remove(name) = &edit {
+                    hygiene::without_aliases(&mut hand.head.headers, name);
+                }
+                change(&mut hand.head.headers, edit);
+            }
         }
     }
     Ok(())
@@ -118,7 +123,7 @@ fn checked_header((name, value): Header, room: &mut Room) -> Result<(HeaderName,
 fn checked_name(name: &str) -> Result<HeaderName, String> {
     let parsed = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| format!("{:?} is no name of a header", name.chars().take(100).collect::<String>()))?;
-    if hygiene::is_for_plugins(&parsed) {
+    if hygiene::is_for_plugins(&parsed) && !hygiene::describes_visitor(&parsed) {
         Ok(parsed)
     } else {
         Err(format!("the header {parsed} is not a plugin's to change"))

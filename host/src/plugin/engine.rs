@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::registry::Registry;
 use wasmtime::{
     Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
 };
@@ -19,6 +20,8 @@ use wasmtime::{
 use super::{
     capability::{Stock, kv, metrics},
     error::LoadError,
+    load::Plugin,
+    measured::Measured,
 };
 
 /// The unit of a guest's running time. A guest that never ends gives way to others this often, so it bounds by how much
@@ -52,6 +55,7 @@ struct Shared {
     engine: Engine,
     clock: Arc<Clock>,
     stock: Arc<Stock>,
+    measured: Measured,
 }
 
 impl Host {
@@ -76,12 +80,26 @@ impl Host {
         let engine = engine.map_err(|error| LoadError::Compile(format!("no WebAssembly here: {error:#}")))?;
         let clock = Clock::start(engine.clone());
         let stock = Arc::new(Stock::new(options.kv.clone()));
-        Ok(Self(Arc::new(Shared { engine, clock, stock })))
+        Ok(Self(Arc::new(Shared { engine, clock, stock, measured: Measured::new() })))
     }
 
     /// What plugins have measured, by plugin and name; a snapshot.
     pub fn metrics(&self) -> Vec<metrics::Series> {
         self.0.stock.metrics()
+    }
+
+    /// Puts what the host measures of plugins where it is read from, under `plugin_`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.measured.register(registry);
+    }
+
+    /// The plugins that are loaded, by name.
+    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
+        self.0.measured.plugins()
+    }
+
+    pub(super) fn measured(&self) -> &Measured {
+        &self.0.measured
     }
 
     pub(super) fn stock(&self) -> &Arc<Stock> {

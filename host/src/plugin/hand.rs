@@ -83,6 +83,20 @@ impl wit::HostRequest for State {
         Ok(self.hand()?.context.visitor.map(|address| address.ip().to_string()))
     }
 
+    fn visitor_tls(&mut self, _: Request) -> Reply<Option<types::TlsInfo>> {
+        let tls = self.hand()?.context.tls.as_deref();
+        Ok(tls.map(|tls| types::TlsInfo {
+            version: tls.version.clone(),
+            cipher: tls.cipher.clone(),
+            server_name: tls.server_name.clone(),
+            alpn: tls.alpn.clone(),
+            client: tls.client.as_ref().map(|client| types::ClientCertificate {
+                subject: client.subject.clone(),
+                sha256: client.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            }),
+        }))
+    }
+
     fn method(&mut self, _: Request) -> Reply<String> {
         Ok(self.hand()?.head.method.as_str().to_owned())
     }

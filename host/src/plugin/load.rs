@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use sha2::{Digest, Sha256};
 use tokio::sync::SemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{
@@ -20,6 +21,7 @@ use super::{
     engine::{Clock, Host},
     error::{HookError, LoadError},
     guest::{self, Exports, Guest},
+    measured::Measured,
     meter::Meter,
     pool::Pool,
     state::State,
@@ -40,6 +42,19 @@ pub struct Hooks {
     pub tick: bool,
 }
 
+/// What a plugin is doing at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Instances that a call holds.
+    pub busy: usize,
+    /// Instances that wait for a call.
+    pub idle: usize,
+    /// Calls that wait for an instance.
+    pub waiting: usize,
+    /// It failed too often in a row, and isn't asked for a while.
+    pub paused: bool,
+}
+
 /// A component that was compiled, linked with what it is granted, and has passed its `init` once.
 pub struct Plugin {
     name: Arc<str>,
@@ -48,10 +63,13 @@ pub struct Plugin {
     pub(super) on_failure: OnFailure,
     pub(super) isolation: Isolation,
     config: Config,
+    /// SHA-256 of the file.
+    digest: [u8; 32],
     exports: Exports,
     instances: InstancePre<State>,
     clock: Arc<Clock>,
     loan: Arc<Loan>,
+    pub(super) measured: Measured,
     pool: Pool,
     breaker: Breaker,
     /// Calls its tick hook.
@@ -81,10 +99,12 @@ impl Host {
             hooks,
             on_failure: config.on_failure,
             isolation: config.isolation,
+            digest: Sha256::digest(wasm).into(),
             exports,
             instances,
             clock: Arc::clone(self.clock()),
             loan: Loan::new(&config, self.stock())?,
+            measured: self.measured().clone(),
             pool: Pool::new(limits.instances, limits.queue),
             breaker: Breaker::new(limits.failures, limits.pause),
             ticking: OnceLock::new(),
@@ -99,7 +119,9 @@ impl Host {
             })
         })?;
         plugin.pool.keep(guest);
-        Ok(Arc::new(plugin))
+        let plugin = Arc::new(plugin);
+        self.measured().loaded(&plugin);
+        Ok(plugin)
     }
 
     pub(super) async fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
@@ -177,6 +199,21 @@ impl Plugin {
     /// Its name in policies, logs and metrics.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn name_shared(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// SHA-256 of the file that it was made of.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// What it is doing now.
+    pub fn standing(&self) -> Standing {
+        let (busy, idle, waiting) = self.pool.standing();
+        Standing { busy, idle, waiting, paused: self.breaker.is_open() }
     }
 
     /// The hooks that it exports.

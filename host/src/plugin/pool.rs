@@ -58,6 +58,13 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(guest);
     }
 
+    /// Instances that a call holds, that wait for one, and calls that wait for an instance.
+    pub(super) fn standing(&self) -> (usize, usize, usize) {
+        let busy = self.instances.saturating_sub(self.free.available_permits());
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (busy, idle, self.waiting.load(Relaxed))
+    }
+
     /// Returns a place whose permit was forgotten.
     pub(super) fn vacate(&self) {
         self.free.add_permits(1);

@@ -1,6 +1,9 @@
 //! Timed work of a plugin: its tick hook, called again and again in an instance of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
@@ -36,6 +39,7 @@ async fn tick(plugin: &Plugin, breaker: &Breaker, own: Option<Guest>) -> Option<
     if !breaker.allows() {
         return own;
     }
+    let began = Instant::now();
     let guest = match own {
         Some(guest) => Ok(guest),
         None => plugin.start().await,
@@ -44,6 +48,8 @@ async fn tick(plugin: &Plugin, breaker: &Breaker, own: Option<Guest>) -> Option<
         Ok(guest) => call(guest).await,
         Err(error) => Err(error),
     };
+    let verdict = ticked.as_ref().map_or_else(HookError::word, |_| "done");
+    plugin.measured.called(&plugin.name_shared(), "on-tick", verdict, began.elapsed());
     plugin.count(breaker, "on-tick", None, &ticked);
     ticked.ok().filter(|guest| plugin.isolation == Isolation::Pool && guest.calls < plugin.limits.reuse)
 }

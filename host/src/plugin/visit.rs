@@ -1,6 +1,9 @@
 //! One exchange's visit at one plugin: its state, its instance if it has one of its own, and the calls of its hooks.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use super::{
     bindings::tunnel::plugin::types::{BodyVerdict, HeadVerdict, Side, WsAccept, WsMessage, WsVerdict},
@@ -8,8 +11,9 @@ use super::{
     error::HookError,
     hand::Hand,
     load::{Lease, Plugin},
+    measured::Word,
 };
-use crate::exchange::{ExchangeId, ForwardError};
+use crate::exchange::{Asked, ExchangeId, ForwardError, Witness};
 
 pub(super) struct Visit {
     pub(super) plugin: Arc<Plugin>,
@@ -18,12 +22,14 @@ pub(super) struct Visit {
     state: Mutex<Arc<[u8]>>,
     /// With isolation by exchange: the instance between two calls.
     own: tokio::sync::Mutex<Option<Lease>>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 /// Calls `$hook` of an instance with the exchange in hand, and takes the exchange back however the call ends.
 macro_rules! call {
     ($visit:ident, $name:literal, $hand:expr, $hook:ident($($argument:expr),*)) => {{
         let hand: &mut Option<Hand> = $hand;
+        let began = Instant::now();
         let mut own = $visit.own().await;
         let lease = match own.as_mut().and_then(|own| own.take()) {
             Some(lease) => Ok(lease),
@@ -45,18 +51,32 @@ macro_rules! call {
                 outcome
             }
         };
-        $visit.plugin.note($name, Some($visit.exchange), &outcome);
+        $visit.called($name, began.elapsed(), &outcome);
         outcome
     }};
 }
 
 impl Visit {
-    pub(super) fn new(plugin: &Arc<Plugin>, exchange: ExchangeId) -> Self {
+    pub(super) fn new(plugin: &Arc<Plugin>, exchange: ExchangeId, witness: Option<Arc<dyn Witness>>) -> Self {
         Self {
             plugin: Arc::clone(plugin),
             exchange,
             state: Mutex::new(Arc::from([])),
             own: tokio::sync::Mutex::new(None),
+            witness,
+        }
+    }
+
+    /// A call has ended: it is noted, measured, and told of if it was for a head. Calls for pieces of bodies and for messages
+    /// are too many to be told one by one.
+    fn called<T: Word>(&self, hook: &'static str, time: Duration, outcome: &Result<T, HookError>) {
+        self.plugin.note(hook, Some(self.exchange), outcome);
+        let verdict = outcome.as_ref().map_or_else(HookError::word, Word::word);
+        self.plugin.measured.called(&self.plugin.name_shared(), hook, verdict, time);
+        if let Some(witness) = &self.witness
+            && matches!(hook, "on-request" | "on-response" | "on-open")
+        {
+            witness.asked(&Asked { plugin: self.plugin.name(), hook, verdict, time });
         }
     }
 
@@ -147,6 +167,7 @@ impl Visit {
         exchange: ExchangeId,
         error: HookError,
     ) -> Result<(), ForwardError> {
+        self.plugin.measured.refused(&self.plugin.name_shared(), hook);
         let end = Err::<(), _>(error);
         self.plugin.note(hook, Some(exchange), &end);
         end.or_else(|error| self.failed(error))

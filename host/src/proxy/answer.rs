@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{
     page::{Form, Page},
     route::BadTarget,
+    strict::Violation,
 };
 use crate::exchange::{Blame, Body, ErrorKind, ExchangeId, ForwardError};
 
@@ -20,6 +21,8 @@ use crate::exchange::{Blame, Body, ErrorKind, ExchangeId, ForwardError};
 const TUNNEL_ERROR: &str = "tunnel-error";
 /// The exchange's id, the same in the logs of proxy and client.
 const TUNNEL_REQUEST_ID: &str = "tunnel-request-id";
+/// What one may do instead of CONNECT.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// The answer to a failed exchange.
 pub(crate) fn failure(error: &ForwardError, exchange: ExchangeId, form: Form) -> http::Response<Body> {
@@ -40,16 +43,28 @@ pub(crate) fn failure(error: &ForwardError, exchange: ExchangeId, form: Form) ->
 
 /// The answer to a request whose target can't be routed.
 pub(crate) fn bad_target(reason: BadTarget, exchange: ExchangeId, form: Form) -> http::Response<Body> {
-    let status = match reason {
-        BadTarget::Connect => StatusCode::METHOD_NOT_ALLOWED,
-        _ => StatusCode::BAD_REQUEST,
-    };
-    let response = page(status, ErrorKind::BadRequest, &reason.to_string(), exchange, form);
+    let response = page(reason.status(), ErrorKind::BadRequest, &reason.to_string(), exchange, form);
     let mut response = response.map(Body::full);
     if reason == BadTarget::Connect {
-        let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        response.headers_mut().insert(ALLOW, METHODS);
     }
+    response
+}
+
+/// The answer to bytes that aren't a request. The form is always text: where a head can't be read, nobody knows what `Accept`
+/// says.
+pub(crate) fn refused(violation: Violation, exchange: ExchangeId) -> http::Response<String> {
+    let kind = match violation {
+        Violation::UnknownCoding => ErrorKind::UnknownCoding,
+        Violation::TargetTooLong | Violation::HeadTooLarge => ErrorKind::RequestHeadTooLarge,
+        _ => ErrorKind::BadRequest,
+    };
+    let detail = violation.to_string();
+    let mut response = page(violation.status(), kind, &detail, exchange, Form::Text);
+    if violation == Violation::Target(BadTarget::Connect) {
+        response.headers_mut().insert(ALLOW, METHODS);
+    }
+    log(&ForwardError::new(kind, detail), exchange);
     response
 }
 
@@ -64,6 +79,13 @@ pub(crate) fn wrong_websocket_version(exchange: ExchangeId, form: Form) -> http:
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response
+}
+
+/// The answer to a request for a host that isn't ours, on a connection that may have been opened for another (RFC 9110 section
+/// 15.5.20): the visitor may try again on a new one.
+pub(crate) fn misdirected(exchange: ExchangeId, form: Form) -> http::Response<Body> {
+    let detail = "this proxy doesn't serve the host that the request names";
+    page(StatusCode::MISDIRECTED_REQUEST, ErrorKind::NoSuchTunnel, detail, exchange, form).map(Body::full)
 }
 
 /// The answer to a request whose head can't be read, by the status that hyper found for it.

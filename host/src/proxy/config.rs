@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Event, policy::Policy};
+use super::{Event, Pace, Registration, door::DoorSettings, observe::Observe, policy::Policy};
 use crate::redis::Redis;
 
 /// Settings of one proxy node.
@@ -12,14 +12,18 @@ use crate::redis::Redis;
 pub struct Config {
     /// Where visitors and clients connect. Port 0 takes a free one.
     pub listen: SocketAddr,
+    /// How connections come in there.
+    pub door: DoorSettings,
     /// The domain under which tunnels get their hostnames, lower case, without a trailing dot.
     pub domain: String,
     /// How the proxy is reached from outside, e.g. `https://example.com`: scheme and authority, no path. By
-    /// default `http://<domain>:<port>`. Gives scheme and port of the public URLs of tunnels.
+    /// default `http://<domain>:<port>`, or `https` with TLS. Gives scheme and port of the public URLs of tunnels.
     pub public_url: Option<http::Uri>,
     /// Further origins by which clients may dial this proxy (scheme and authority), beside the public URL and the
     /// listening address. A registration made for any other is refused.
     pub also_known_as: Vec<http::Uri>,
+    /// Who may register at the start, and under which names; replaced by [`Proxy::registration`](super::Proxy::registration).
+    pub registration: Registration,
     /// Peers whose `X-Forwarded-For` and `-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Longest wait for a response's head.
@@ -36,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// What holds for some tunnels and paths; the first that fits counts.
     pub policies: Vec<Policy>,
+    /// What is logged, traced and measured, and who may see it.
+    pub observe: Observe,
     /// Told of what an operator wants to see.
     pub report: Arc<dyn Fn(Event) + Send + Sync>,
 }
@@ -74,8 +80,16 @@ pub struct Limits {
     pub max_unregistered: usize,
     /// How long a client may take to register.
     pub registration_timeout: Duration,
-    /// How long a visitor may take to send a request's head.
+    /// How long a visitor may take to send a request's head, from its first byte.
     pub header_timeout: Duration,
+    /// How long a connection may be unused between two requests.
+    pub idle_timeout: Duration,
+    /// Connections of visitors at once; some more are for clients alone.
+    pub max_connections: usize,
+    /// Of these from one address, or one network of 64 bits of IPv6. This machine's own programs and trusted proxies may have more.
+    pub max_connections_per_address: usize,
+    /// How slowly a visitor may send a body or read an answer.
+    pub pace: Pace,
     /// The message limiter of each tunnel: requests, and WebSocket messages of visitors.
     pub rate: Option<Rate>,
     /// Silence after which a session is pinged; after twice as long it is dropped.
@@ -98,6 +112,13 @@ impl Default for Limits {
             max_unregistered: 1024,
             registration_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
+            // Longer than balancers keep connections, commonly 60 s, so that it is they who close.
+            idle_timeout: Duration::from_secs(75),
+            // With TLS each costs some 30 kB.
+            max_connections: 20_000,
+            // An office or a provider's customers behind one address; each browser opens six or so.
+            max_connections_per_address: 1000,
+            pace: Pace::default(),
             rate: Some(Rate::per_second(
                 NonZeroU32::new(1000).expect("not zero"),
                 NonZeroU32::new(2000).expect("not zero"),

@@ -103,6 +103,11 @@ impl<T> InterimIo<T> {
 }
 
 impl Interims {
+    /// Whether no answer of ours is under way.
+    pub(crate) fn is_hypers(&self) -> bool {
+        self.0.lock().speaker == Speaker::Hyper
+    }
+
     /// A request has come.
     pub(crate) fn turn(&self) -> Turn {
         self.0.lock().speaker = Speaker::Turn;

@@ -16,16 +16,18 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
+
+use super::door::{Ear, Stream};
 
 /// How long a visitor may go on sending after the answer; most notice within a round trip.
 const LINGER_FOR: Duration = Duration::from_secs(2);
 
 /// A visitor's socket.
 pub(crate) struct Lingering {
-    io: TcpStream,
+    io: Stream,
+    ear: Option<Ear>,
     unread: Unread,
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -43,15 +45,14 @@ impl Unread {
 
 impl Lingering {
     /// Wraps a socket.
-    pub(crate) fn new(io: TcpStream) -> (Self, Unread) {
+    pub(crate) fn new(io: Stream, ear: Option<Ear>) -> (Self, Unread) {
         let unread = Unread::default();
-        (Self { io, unread: unread.clone(), until: None }, unread)
+        (Self { io, ear, unread: unread.clone(), until: None }, unread)
     }
 
     /// Makes the coming drop a reset, which no visitor takes for the regular end of a body.
     pub(crate) fn reset(&self) {
-        // Where it fails the connection is gone already.
-        let _ = self.io.set_zero_linger();
+        self.io.reset();
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -62,7 +63,8 @@ impl Lingering {
                 return Poll::Ready(Ok(()));
             }
             let mut buf = ReadBuf::new(&mut scratch);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+            // What it says isn't looked at, and needn't be made out of TLS.
+            ready!(Pin::new(self.io.socket()).poll_read(cx, &mut buf))?;
             if buf.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -108,6 +110,13 @@ impl AsyncRead for Lingering {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        if buf.filled().len() > before
+            && let Some(ear) = &self.ear
+        {
+            ear.heard();
+        }
+        Poll::Ready(Ok(()))
     }
 }

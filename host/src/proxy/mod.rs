@@ -9,21 +9,33 @@
 //! 4. what is left is cancelled (`kill`), sessions with it;
 //! 5. the node leaves the bus.
 
+pub mod access;
 mod admin;
+pub mod admission;
 mod answer;
 mod attach;
 pub mod config;
-mod connection;
+pub mod door;
+mod grpc;
 mod health;
+mod http1;
+mod http2;
+mod ids;
 mod interim;
 mod limits;
 mod linger;
 mod metrics;
+pub mod observe;
 mod outgoing;
 mod own;
+mod pace;
 mod page;
+mod plain;
 pub mod policy;
+mod roster;
 mod route;
+mod shared;
+pub mod strict;
 mod unreadable;
 mod upgrade;
 mod visitor;
@@ -31,32 +43,28 @@ mod visitor;
 #[cfg(test)]
 mod tests;
 
+pub use admission::{Registration, RegistrationSwitch};
 pub use config::{Config, Dialects, Limits, Rate};
+pub use pace::Pace;
 
 use std::{
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use self::{
-    admin::Admin,
-    attach::Spent,
-    metrics::{Counted, Metrics},
-    policy::{Base, PolicyStage, PolicySwitch},
-    route::Names,
+    door::{TlsDoor, TlsError, TlsSettings},
+    policy::PolicySwitch,
+    shared::{OpenExchange, Shared},
 };
 use crate::{
     bus::{Bus, MemoryBus, RedisBus},
-    exchange::ExchangeId,
-    session::v1,
+    operator::Listener,
     wire::{NodeId, TunnelName},
 };
 
@@ -76,13 +84,19 @@ pub async fn bind(config: Config) -> Result<Proxy, BindError> {
         Some(admin) => Some(listen("--admin", admin).await?),
         None => None,
     };
+    let no_tls = |error| BindError { flag: "--listen", address, source: io::Error::other(error) };
     let no_randomness = |error| BindError { flag: "--listen", address, source: io::Error::other(error) };
+    let plain = match config.door.http {
+        Some(http) => Some(listen("--http", http).await?),
+        None => None,
+    };
+    let tls = config.door.tls.clone().map(TlsDoor::new).transpose().map_err(no_tls)?;
     let random = || getrandom::u64().map_err(no_randomness);
     let (base, node) = (random()?, NodeId(random()?));
     let bus = bus_of(&config, node).await;
-    let shared = Arc::new(Shared::new(config, address, node, base, bus));
-    let admin = admin.map(|(listener, address)| Admin::start(listener, address, Arc::clone(&shared)));
-    Ok(Proxy { listener, address, admin, shared })
+    let shared = Arc::new(Shared::new(config, address, node, base, bus, tls));
+    let admin = admin.map(|(listener, address)| admin::start(listener, address, &shared));
+    Ok(Proxy { listener, address, plain, admin, shared })
 }
 
 /// The bus that the settings want. It may still be connecting; then only the node's own tunnels are reached for now.
@@ -120,7 +134,9 @@ pub struct BindError {
 pub struct Proxy {
     listener: TcpListener,
     address: SocketAddr,
-    admin: Option<Admin>,
+    /// The listener for plain HTTP beside TLS.
+    plain: Option<(TcpListener, SocketAddr)>,
+    admin: Option<Listener>,
     shared: Arc<Shared>,
 }
 
@@ -145,18 +161,46 @@ impl Proxy {
         PolicySwitch(Arc::clone(&self.shared.pipeline))
     }
 
+    /// Replaces the rules of registration while the proxy runs.
+    pub fn registration(&self) -> RegistrationSwitch {
+        let hostnames = self.shared.names.hostnames().clone();
+        RegistrationSwitch { admission: Arc::clone(&self.shared.admission), hostnames }
+    }
+
+    /// Replaces certificates, and all else of TLS, while the proxy runs; nothing where it speaks none.
+    pub fn tls(&self) -> Option<TlsSwitch> {
+        self.shared.tls.clone().map(TlsSwitch)
+    }
+
     /// Serves until `stop` is cancelled, then drains and returns; at most the grace period and eight seconds later.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { listener, address, admin, shared } = self;
+        let Self { listener, address, plain, admin, shared } = self;
         // Should this future be dropped half-way, nothing of it lives on.
         let _end = shared.kill.clone().drop_guard();
         let report = shared.config.report.clone();
         // Before anybody hears that it listens: the next thing may be a question whether it is ready.
         shared.serving.store(true, Ordering::Relaxed);
         let public_url = shared.names.public_url();
-        report(Event::Listening { address, public_url, admin: admin.as_ref().map(|admin| admin.address) });
+        let http = plain.as_ref().map(|(_, address)| *address);
+        report(Event::Listening {
+            address,
+            public_url,
+            http,
+            admin: admin.as_ref().map(|admin| admin.address),
+        });
 
-        connection::accept(listener, &shared, &stop).await;
+        let leave = &shared.leave;
+        let plainly = async {
+            if let Some((listener, _)) = plain {
+                door::accept(listener, door::Listener::Plain, &shared, leave).await;
+            }
+        };
+        let accepting =
+            async { tokio::join!(door::accept(listener, door::Listener::Main, &shared, leave), plainly) };
+        tokio::select! {
+            _ = accepting => {}
+            () = async { stop.cancelled().await; leave.cancel(); std::future::pending().await } => {}
+        }
         shared.bus.drain();
         shared.drain.cancel();
         report(Event::Draining { exchanges: shared.metrics.exchanges() });
@@ -186,118 +230,17 @@ impl Proxy {
     }
 }
 
-/// What all parts of one node share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) names: Names,
-    /// This run of the proxy.
-    pub(crate) node: NodeId,
-    /// The origins by which clients may dial this proxy.
-    pub(crate) origins: Vec<http::Uri>,
-    pub(crate) bus: Arc<dyn Bus>,
-    /// Every exchange goes in here.
-    pub(crate) pipeline: Arc<PolicyStage>,
-    /// Connections of visitors, and their WebSockets. A node drains until these are done.
-    pub(crate) visitors: TaskTracker,
-    /// Sessions of clients. They end when `kill` is cancelled, or before.
-    pub(crate) sessions: TaskTracker,
-    /// Cancelled when the node begins to drain: clients have to move.
-    pub(crate) drain: CancellationToken,
-    /// Cancelled when what is left has to end at once.
-    pub(crate) kill: CancellationToken,
-    /// A permit for each connected client that hasn't registered yet.
-    pub(crate) unregistered: Arc<Semaphore>,
-    /// Tokens of the original's dialect that have registered.
-    pub(crate) spent: Spent,
-    /// What that dialect couldn't carry.
-    pub(crate) losses: v1::Losses,
-    pub(crate) metrics: Metrics,
-    /// It has begun to serve.
-    serving: AtomicBool,
-    ids: Ids,
-}
+/// Puts other certificates, and all else of TLS, in force.
+#[derive(Clone)]
+pub struct TlsSwitch(Arc<TlsDoor>);
 
-impl Shared {
-    fn new(mut config: Config, address: SocketAddr, node: NodeId, first_id: u64, bus: Arc<dyn Bus>) -> Self {
-        let metrics = Metrics::new();
-        let losses = v1::Losses::default();
-        metrics.register(|registry| {
-            bus.register_metrics(registry);
-            losses.register(registry);
-        });
-        config.report = metrics.watch(config.report);
-        let limits = &config.limits;
-        let base = Base {
-            domain: config.domain.clone(),
-            max_body: limits.max_body,
-            rate: limits.rate,
-            redis: config.redis.clone(),
-            answer_timeout: config.answer_timeout,
-            next: bus.clone(),
-        };
-        let pipeline = PolicyStage::new(base, &config.policies);
-        let names = Names::new(&config, address);
-        Self {
-            origins: attach::own_origins(&config, address, &names.public_url()),
-            names,
-            node,
-            bus,
-            pipeline: Arc::new(pipeline),
-            visitors: TaskTracker::new(),
-            sessions: TaskTracker::new(),
-            drain: CancellationToken::new(),
-            kill: CancellationToken::new(),
-            unregistered: Arc::new(Semaphore::new(limits.max_unregistered)),
-            spent: Spent::new(config.redis.clone()),
-            losses,
-            metrics,
-            serving: AtomicBool::new(false),
-            ids: Ids { base: first_id, next: AtomicU64::new(0) },
-            config,
-        }
-    }
-
-    /// Waits until the node ends at once, and then for as long as visitors' WebSockets may take to be told: their
-    /// far ends close with 1012 when the sessions end, and the links to other nodes.
-    pub(crate) async fn killed_and_told(&self) {
-        self.kill.cancelled().await;
-        tokio::time::sleep(LAST_WORDS).await;
-    }
-
-    /// The URL by which visitors reach a tunnel; no slash at the end.
-    pub(crate) fn public_url_of(&self, name: &TunnelName) -> String {
-        self.names.public_url_of(name)
-    }
-}
-
-/// An exchange that is under way until this is dropped.
-pub(crate) struct OpenExchange {
-    shared: Arc<Shared>,
-    _counted: Counted,
-}
-
-impl OpenExchange {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self { _counted: shared.metrics.exchange(), shared }
-    }
-}
-
-/// Names for exchanges: unlike each other in one process, and in all likelihood between processes.
-struct Ids {
-    base: u64,
-    next: AtomicU64,
-}
-
-impl Ids {
-    /// Splitmix64 (Steele, Lea, Flood 2014): a bijection, so that a counter never gives the same id twice, and ids
-    /// don't tell visitors how many others there are.
-    fn next(&self) -> ExchangeId {
-        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-        let count = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut mixed = self.base.wrapping_add(count.wrapping_mul(GOLDEN));
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ExchangeId(mixed ^ (mixed >> 31))
+impl TlsSwitch {
+    /// New connections are met by these settings.
+    ///
+    /// # Errors
+    /// TLS can't be spoken by them; what was in force stays.
+    pub fn replace(&self, settings: TlsSettings) -> Result<(), TlsError> {
+        self.0.replace(settings)
     }
 }
 
@@ -310,6 +253,8 @@ pub enum Event {
         address: SocketAddr,
         /// How the proxy is reached from outside, e.g. `http://localhost:6519`.
         public_url: String,
+        /// The address of the listener for plain HTTP beside TLS, if there is one.
+        http: Option<SocketAddr>,
         /// The address of the admin listener, if there is one.
         admin: Option<SocketAddr>,
     },

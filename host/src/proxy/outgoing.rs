@@ -5,6 +5,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,7 +14,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 
-use super::{OpenExchange, interim::Turn};
+use super::{OpenExchange, interim::Turn, observe::Observed};
 use crate::exchange::{Body, ErrorKind, ForwardError, Response, hygiene};
 
 /// The body that hyper gets. Holds the exchange open until it is written, or dropped.
@@ -23,9 +24,45 @@ pub(super) struct Outgoing {
     phantom: bool,
     _exchange: Option<OpenExchange>,
     _turn: Option<Turn>,
+    observed: Option<Watched>,
+}
+
+/// Who wants to know what passes, and how many bytes are still to come, where that is known.
+struct Watched {
+    observed: Arc<Observed>,
+    left: Option<u64>,
+}
+
+impl Watched {
+    fn saw(&mut self, frame: &Frame<Bytes>) {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.observed.sent(bytes);
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(bytes as u64);
+            // Nobody asks a body of a known length for more than that.
+            if *left == 0 {
+                self.observed.whole();
+            }
+        }
+    }
 }
 
 impl Outgoing {
+    /// The same body for HTTP/2, where frames say that there is none, whatever Content-Length says.
+    pub(super) fn in_frames(self) -> Self {
+        Self { phantom: false, ..self }
+    }
+
+    /// The same body, told of as it passes; `length` is what the head announces.
+    pub(super) fn observed(mut self, observed: Arc<Observed>, length: Option<u64>) -> Self {
+        let left = length.or(self.body.size_hint().exact());
+        if self.body.is_end_stream() {
+            observed.whole();
+        }
+        self.observed = Some(Watched { observed, left });
+        self
+    }
+
     /// The same body, which the proxy's answer in this turn ends with.
     pub(super) fn during(mut self, turn: Turn) -> Self {
         self._turn = Some(turn);
@@ -35,7 +72,7 @@ impl Outgoing {
 
 impl From<Body> for Outgoing {
     fn from(body: Body) -> Self {
-        Self { body, phantom: false, _exchange: None, _turn: None }
+        Self { body, phantom: false, _exchange: None, _turn: None, observed: None }
     }
 }
 
@@ -53,8 +90,13 @@ pub(super) fn response(
     }
     hygiene::response(&mut response.headers);
     let length = content_length(&mut response.headers)?;
-    let mut outgoing =
-        Outgoing { body: response.body, phantom: false, _exchange: Some(exchange), _turn: None };
+    let mut outgoing = Outgoing {
+        body: response.body,
+        phantom: false,
+        _exchange: Some(exchange),
+        _turn: None,
+        observed: None,
+    };
     match response.status {
         _ if method == Method::HEAD => outgoing.body = Body::empty(),
         StatusCode::NO_CONTENT => {
@@ -128,10 +170,18 @@ impl HttpBody for Outgoing {
                 if let Some(trailers) = frame.trailers_mut() {
                     hygiene::trailers(trailers);
                 }
+                if let Some(watched) = &mut self.observed {
+                    watched.saw(&frame);
+                }
                 Some(Ok(frame))
             }
             Some(Err(error)) => Some(Err(BrokenOff(error.to_string()))),
-            None => None,
+            None => {
+                if let Some(watched) = &self.observed {
+                    watched.observed.whole();
+                }
+                None
+            }
         })
     }
 

@@ -84,6 +84,63 @@ pub(super) fn other(exchange: ExchangeId, form: Form) -> Response<Body> {
     response
 }
 
+/// The answer to a visitor without the certificate that this proxy wants to see.
+pub(super) fn certificate_required(exchange: ExchangeId, form: Form) -> Response<Body> {
+    Refusal {
+        status: StatusCode::FORBIDDEN,
+        code: "certificate-required",
+        title: "A certificate is required",
+        message: "This proxy lets in visitors with a certificate of their own alone, and this connection has none.",
+        blame: "visitor",
+        hint: "Give your browser or program the certificate that you were sent, and connect again.",
+    }
+    .respond(exchange, form)
+}
+
+/// The answer on a connection that is kept for clients.
+pub(super) fn full(exchange: ExchangeId, form: Form) -> Response<Body> {
+    let mut response = Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "too-many-connections",
+        title: "This proxy is full",
+        message: "As many connections are in use here as this proxy takes.",
+        blame: "proxy",
+        hint: "Try again in a moment. If it lasts, tell the proxy's operator.",
+    }
+    .respond(exchange, form);
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// An answer that refuses a visitor, and says why.
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    message: &'static str,
+    blame: &'static str,
+    hint: &'static str,
+}
+
+impl Refusal {
+    fn respond(self, exchange: ExchangeId, form: Form) -> Response<Body> {
+        let Self { status, code, title, message, blame, hint } = self;
+        let id = exchange.to_string();
+        let page = Page {
+            title,
+            paragraphs: vec![message, hint],
+            command: None,
+            facts: vec![("Status", status.as_str()), ("Error", code), ("Request id", &id)],
+            json: json!({ "error": code, "message": message, "blame": blame, "hint": hint, "request_id": id }),
+        };
+        let mut response = page.respond(status, form);
+        answer::mark(response.headers_mut(), code, exchange);
+        response
+    }
+}
+
 fn only_get(exchange: ExchangeId, form: Form) -> Response<Body> {
     let code = "method-not-allowed";
     let id = exchange.to_string();

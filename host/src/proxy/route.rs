@@ -4,14 +4,17 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
+use arc_swap::ArcSwap;
+
 use http::{
-    HeaderMap, Method, Uri, Version, header,
+    HeaderMap, Method, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery},
 };
 
-use super::Config;
+use super::{Config, Registration};
 use crate::wire::TunnelName;
 
 /// Below it, the path of the proxy's own host names the tunnel.
@@ -25,7 +28,36 @@ const MAX_AUTHORITY: usize = 300;
 pub(crate) struct Names {
     domain: String,
     own: HashSet<String>,
+    /// Those that tunnels have of their own.
+    hostnames: Hostnames,
     base: Base,
+}
+
+/// Hostnames of tunnels that don't stand under the domain, as the rules of registration list them. Nobody else's is asked for at the
+/// bus.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hostnames(Arc<ArcSwap<HashSet<TunnelName>>>);
+
+impl Hostnames {
+    fn of(rules: &Registration) -> Self {
+        let hostnames = Self::default();
+        hostnames.replace(rules);
+        hostnames
+    }
+
+    /// Takes those of other rules.
+    pub(crate) fn replace(&self, rules: &Registration) {
+        let listed = rules.keys.values().flat_map(|key| key.domains.iter().cloned());
+        self.0.store(Arc::new(listed.collect()));
+    }
+
+    fn find(&self, host: &str) -> Option<TunnelName> {
+        let listed = self.0.load();
+        if listed.is_empty() {
+            return None;
+        }
+        host.parse().ok().filter(|name| listed.contains(name))
+    }
 }
 
 /// Scheme and authority of the public URL, split for building URLs of tunnels.
@@ -54,6 +86,13 @@ pub(crate) enum Route {
     UnknownHost,
 }
 
+impl Route {
+    /// Whether clients, or those who look after the proxy, ask for it.
+    pub(crate) fn is_for_clients(&self) -> bool {
+        matches!(self, Self::Own(Own::Subscribe | Own::Health | Own::Ready))
+    }
+}
+
 /// What the proxy answers by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {
@@ -80,7 +119,7 @@ pub(crate) struct Target {
 
 /// Why a request can't be routed at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadTarget {
+pub enum BadTarget {
     /// RFC 9112 section 3.2: HTTP/1.1 needs a Host.
     #[error("the request has no Host header")]
     NoHost,
@@ -93,13 +132,37 @@ pub(crate) enum BadTarget {
     /// Not an origin-form, an absolute-form, or `*` with OPTIONS.
     #[error("the request's target isn't a path")]
     BadPath,
+    /// A visitor who says two things at once: programs on the way may each believe another one.
+    #[error("the request's target names another host than its Host header")]
+    OtherHost,
     /// A tunnel publishes one service and connects nowhere else.
     #[error("this is not a forward proxy: CONNECT is not offered here")]
     Connect,
 }
 
-/// Reads whom a request names (RFC 9112 section 3.2 and 3.3): the authority of an absolute-form target takes
-/// precedence over `Host`.
+impl BadTarget {
+    /// A word for it, for programs.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::NoHost => "no-host",
+            Self::TwoHosts => "two-hosts",
+            Self::BadHost => "host",
+            Self::BadPath => "target",
+            Self::OtherHost => "other-host",
+            Self::Connect => "connect",
+        }
+    }
+
+    /// The status that it is answered with.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Reads whom a request names (RFC 9112 section 3.2 and 3.3). An absolute-form target has to name the host that `Host` names.
 ///
 /// # Errors
 /// The request has to be refused.
@@ -128,18 +191,46 @@ pub(crate) fn target(
     };
     let host = host.map(|host| host.to_str().map_err(|_| BadTarget::BadHost)).transpose()?;
     let authority = match (uri.authority(), host) {
+        (Some(authority), Some(host)) if !names_the_same(authority.as_str(), host, uri.scheme_str()) => {
+            return Err(BadTarget::OtherHost);
+        }
         (Some(authority), _) => authority.as_str(),
         (None, Some(host)) => host,
         (None, None) => return Ok(Target { authority: String::new(), path }),
     };
+    check_authority(authority)?;
+    Ok(Target { authority: authority.to_owned(), path })
+}
+
+/// Holds a host with an optional port against its grammar.
+///
+/// # Errors
+/// It isn't one.
+pub(crate) fn check_authority(authority: &str) -> Result<(), BadTarget> {
     let parsed: Authority = authority.parse().map_err(|_| BadTarget::BadHost)?;
     // RFC 9110 section 4.2.4: user information in a target is an attempt to disguise its host.
     let port = authority.rsplit_once(':').filter(|(_, port)| !port.is_empty() && !port.ends_with(']'));
     let bad_port = port.is_some() && parsed.port_u16().is_none();
-    if parsed.host().is_empty() || authority.contains('@') || bad_port || authority.len() > MAX_AUTHORITY {
+    // RFC 3986 lets a name have commas, semicolons and the like, which no DNS has, and which some programs split at.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
+    if parsed.host().is_empty()
+        || !authority.bytes().all(plain)
+        || bad_port
+        || authority.len() > MAX_AUTHORITY
+    {
         return Err(BadTarget::BadHost);
     }
-    Ok(Target { authority: authority.to_owned(), path })
+    Ok(())
+}
+
+/// Whether two authorities lead to one host and port, by a scheme that has a port of its own.
+pub(crate) fn names_the_same(one: &str, other: &str, scheme: Option<&str>) -> bool {
+    let usual = if scheme == Some("https") { "443" } else { "80" };
+    let port = |authority: &str| match authority[host_of(authority).len()..].trim_start_matches(':') {
+        "" => usual.to_owned(),
+        port => port.to_owned(),
+    };
+    plain(host_of(one)) == plain(host_of(other)) && port(one) == port(other)
 }
 
 impl Names {
@@ -147,20 +238,13 @@ impl Names {
     pub(crate) fn new(config: &Config, address: SocketAddr) -> Self {
         let base = match config.public_url.as_ref().and_then(Base::of) {
             Some(base) => base,
-            None => Base {
-                scheme: "http".to_owned(),
-                // An IPv6 address as the domain needs its brackets.
-                authority: match config.domain.contains(':') {
-                    true => format!("[{}]:{}", config.domain, address.port()),
-                    false => format!("{}:{}", config.domain, address.port()),
-                },
-                port: format!(":{}", address.port()),
-            },
+            None => Base::by_default(&config.domain, address.port(), config.door.tls.is_some()),
         };
         let urls = config.public_url.iter().chain(&config.also_known_as);
         let mut own: HashSet<_> = urls.filter_map(Uri::host).map(plain).collect();
         own.extend(["localhost".to_owned(), config.domain.clone()]);
-        Self { domain: config.domain.clone(), own, base }
+        let hostnames = Hostnames::of(&config.registration);
+        Self { domain: config.domain.clone(), own, hostnames, base }
     }
 
     /// Decides where a request goes. Case, port and a trailing dot of the host don't matter.
@@ -169,13 +253,34 @@ impl Names {
         if let Some(label) = host.strip_suffix(&self.domain).and_then(|rest| rest.strip_suffix('.')) {
             // A host of our own may well stand under the domain, e.g. `proxy.example.com`.
             if !self.own.contains(&host) {
-                return match label.parse() {
-                    Ok(name) => Route::Tunnel { name, target: target.path.clone() },
-                    Err(_) => Route::NotAName,
+                return match label.parse::<TunnelName>() {
+                    Ok(name) if !name.is_hostname() => Route::Tunnel { name, target: target.path.clone() },
+                    _ => Route::NotAName,
                 };
             }
         }
-        if self.is_own(&host) { own(&target.path) } else { Route::UnknownHost }
+        if self.is_own(&host) {
+            return self.own(&target.path);
+        }
+        match self.hostnames.find(&host) {
+            Some(name) => Route::Tunnel { name, target: target.path.clone() },
+            None => Route::UnknownHost,
+        }
+    }
+
+    /// The names that tunnels have beyond the domain.
+    pub(crate) fn hostnames(&self) -> &Hostnames {
+        &self.hostnames
+    }
+
+    /// A wanted name in the form in which it is known: one that was written out under the domain is its label.
+    pub(crate) fn shortest(&self, name: TunnelName) -> Option<TunnelName> {
+        let label = name.as_str().strip_suffix(&self.domain).and_then(|rest| rest.strip_suffix('.'));
+        match label {
+            // What is left may look like a key's name, which nobody chooses.
+            Some(label) => label.parse().ok().filter(TunnelName::is_chosen),
+            None => Some(name),
+        }
     }
 
     /// How the proxy is reached from outside; no slash at the end.
@@ -187,15 +292,40 @@ impl Names {
     pub(crate) fn public_url_of(&self, name: &TunnelName) -> String {
         let Base { scheme, authority, port } = &self.base;
         // No name stands under an address, but a path does.
-        if is_address(&self.domain) {
+        if is_address(&self.domain) && !name.is_hostname() {
             return format!("{scheme}://{authority}{BY_PATH}{name}");
         }
-        format!("{scheme}://{name}.{}{port}", self.domain)
+        format!("{scheme}://{}{port}", name.hostname(&self.domain))
     }
 
     /// The host name of a tunnel. None stands under an address.
     pub(crate) fn hostname_of(&self, name: &TunnelName) -> Option<String> {
-        (!is_address(&self.domain)).then(|| format!("{name}.{}", self.domain))
+        (name.is_hostname() || !is_address(&self.domain)).then(|| name.hostname(&self.domain))
+    }
+
+    fn own(&self, path: &PathAndQuery) -> Route {
+        match own(path) {
+            Route::Tunnel { name, .. }
+                if name.is_hostname() && self.hostnames.find(name.as_str()).is_none() =>
+            {
+                Route::NotAName
+            }
+            route => route,
+        }
+    }
+
+    /// The same place by the public URL's scheme and port; none for a host that isn't ours. Of the request nothing is taken over
+    /// but a host name that was found to be ours, and what it asks for there: else a redirect could lead anywhere.
+    pub(crate) fn elsewhere(&self, target: &Target) -> Option<String> {
+        let Base { scheme, authority, port } = &self.base;
+        // As it was sent: behind the proxy's own host a tunnel may be named by the path.
+        let path = Some(target.path.as_str()).filter(|path| path.starts_with('/')).unwrap_or("/");
+        let host = plain(host_of(&target.authority));
+        match self.route(target) {
+            Route::NotAName | Route::UnknownHost => None,
+            _ if host.is_empty() || is_address(&host) => Some(format!("{scheme}://{authority}{path}")),
+            _ => Some(format!("{scheme}://{host}{port}{path}")),
+        }
     }
 
     fn is_own(&self, host: &str) -> bool {
@@ -204,6 +334,15 @@ impl Names {
 }
 
 impl Base {
+    fn by_default(domain: &str, port: u16, tls: bool) -> Self {
+        let scheme = if tls { "https" } else { "http" }.to_owned();
+        let port = if tls && port == 443 { String::new() } else { format!(":{port}") };
+        // An IPv6 address as the domain needs its brackets.
+        let authority =
+            if domain.contains(':') { format!("[{domain}]{port}") } else { format!("{domain}{port}") };
+        Self { scheme, authority, port }
+    }
+
     fn of(url: &Uri) -> Option<Self> {
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Some(Self { scheme: url.scheme_str()?.to_owned(), authority: url.authority()?.to_string(), port })

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Dialects, Event, Limits, Shared, bind};
+use super::{Config, Dialects, Event, Limits, Shared, bind, door::DoorSettings};
 use crate::{
     bus::{Registration, contract},
     exchange::{Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, Response},
@@ -35,9 +35,11 @@ use crate::{
 pub(crate) fn config() -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        door: DoorSettings::default(),
         domain: "localhost".to_owned(),
         public_url: None,
         also_known_as: Vec::new(),
+        registration: super::Registration::open(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
         dialects: Dialects::default(),
@@ -46,6 +48,7 @@ pub(crate) fn config() -> Config {
         answer_timeout: Duration::from_secs(30),
         grace_period: Duration::from_secs(30),
         limits: Limits::default(),
+        observe: Default::default(),
         report: Arc::new(|_| ()),
     }
 }

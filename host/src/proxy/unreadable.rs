@@ -1,5 +1,5 @@
-//! Requests whose head hyper can't read: it answers those by itself, with a status and nothing else, and ends the
-//! connection. Puts an answer in the place of that one that says what was wrong.
+//! Requests whose head hyper can't read, or was kept from reading: it answers those by itself, with a status and nothing else, and
+//! ends the connection. Puts an answer in the place of that one that says what was wrong.
 //!
 //! Owns what hyper's answer looks like (hyper 1.12, `proto/h1/role.rs`, `on_error`: 400, 414 or 431, without a body).
 //! Must not know when it is hyper that speaks; `interim` does.
@@ -8,13 +8,13 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
-use super::{answer, interim::put_field};
+use super::{answer, interim::put_field, strict::Violation};
 use crate::exchange::ExchangeId;
 
 /// The whole answer in the place of hyper's; `None` if this isn't one of hyper's.
 ///
-/// The form is always text: where the head can't be read, nobody knows what `Accept` says.
-pub(super) fn instead(hypers: &[u8], exchange: ExchangeId) -> Option<Bytes> {
+/// `refusal` is why hyper wasn't given the head.
+pub(super) fn instead(hypers: &[u8], refusal: Option<Violation>, exchange: ExchangeId) -> Option<Bytes> {
     let head = std::str::from_utf8(hypers).ok()?.strip_suffix("\r\n\r\n")?;
     let mut lines = head.split("\r\n");
     let first = lines.next()?;
@@ -23,10 +23,12 @@ pub(super) fn instead(hypers: &[u8], exchange: ExchangeId) -> Option<Bytes> {
     if !version.starts_with("HTTP/1.") {
         return None;
     }
-    let response = answer::unreadable(status, exchange);
+    let response = match refusal {
+        Some(violation) => answer::refused(violation, exchange),
+        None => answer::unreadable(status, exchange),
+    };
     let mut bytes = Vec::with_capacity(1024);
-    bytes.extend_from_slice(first.as_bytes());
-    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(format!("{version} {}\r\n", response.status()).as_bytes());
     // RFC 9110 section 6.6.1: hyper has a clock, and so its answer has a date.
     if let Some(date) = lines.find(|line| line.starts_with("date: ")) {
         bytes.extend_from_slice(date.as_bytes());
@@ -57,7 +59,7 @@ mod tests {
     const ID: ExchangeId = ExchangeId(0xab);
 
     fn text(hypers: &str) -> Option<String> {
-        instead(hypers.as_bytes(), ID).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+        instead(hypers.as_bytes(), None, ID).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     #[test]

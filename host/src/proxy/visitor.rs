@@ -4,31 +4,43 @@
 //! (`answer`) or sockets (`connection`).
 
 use std::{
+    borrow::Cow,
+    io,
     pin::Pin,
-    sync::Arc,
-    task::{Context as TaskContext, Poll, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context as TaskContext, Poll},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version, header, uri::PathAndQuery};
+use http::{HeaderMap, Method, StatusCode, Version, header, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tracing::Instrument;
 
 use super::{
     OpenExchange, answer, attach,
-    connection::Connection,
+    door::Listener,
+    grpc,
+    http1::Connection,
+    interim::Interims,
     linger::Unread,
+    observe::Observed,
     outgoing::{self, Outgoing},
     own,
+    pace::{Patience, Slow, SlowVisitors},
     page::Form,
+    plain,
     route::{self, Own, Route, Target},
+    strict::Violation,
     upgrade::{self, BadOffer, Offer},
 };
 use crate::{
     exchange::{
         Answer, Body, Context, ErrorKind, ExchangeId, Forward, ForwardError, Request, RequestHead,
-        RequestKind, Scheme, hygiene,
+        RequestKind, hygiene,
     },
     wire::TunnelName,
 };
@@ -41,16 +53,77 @@ pub(super) async fn answer(
     let exchange = connection.shared.ids.next();
     let form = Form::of(request.headers());
     let head_only = request.method() == Method::HEAD;
+    let call = grpc::is_call(request.headers());
     // From here on: whoever answers without having read the body has to say so.
-    let unread = connection.unread.clone();
-    let request = request.map(|inner| VisitorBody { inner, ended: false, unread });
-    let answered = dispatch(&connection, exchange, form, request).await;
-    let short = match answered {
-        Ok(response) => return response,
-        Err(Failure::Forward(error)) => answer::failure(&error, exchange, form),
-        Err(Failure::Answered(response)) => *response,
+    let answered = Arc::new(AtomicBool::new(false));
+    let observed = Observed::begin(&connection.shared, &connection.arrived, exchange, &request);
+    let request = request.map(|inner| VisitorBody::new(inner, &connection, &answered, &observed));
+    let response = match dispatch(&connection, exchange, form, request, &observed).await {
+        Ok(response) => {
+            answered.store(true, Ordering::Relaxed);
+            response
+        }
+        Err(Failure::Forward(error)) => {
+            observed.failed(&error);
+            let mut response = answer::failure(&error, exchange, form);
+            if call {
+                let status = response.status();
+                grpc::tell(response.headers_mut(), status, error.detail());
+            }
+            without_body(response, head_only).map(Outgoing::from)
+        }
+        Err(Failure::Answered(response)) => without_body(*response, head_only).map(Outgoing::from),
     };
-    without_body(short, head_only).map(Outgoing::from)
+    observed.answering(status(&response));
+    let length =
+        response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    secured(&connection, response.map(|body| body.observed(observed, length)))
+}
+
+/// What the visitor was told: a WebSocket that was granted is 101, also where HTTP/2 says 200.
+fn status(response: &http::Response<Outgoing>) -> StatusCode {
+    match response.extensions().get::<upgrade::Granted>() {
+        Some(_) => StatusCode::SWITCHING_PROTOCOLS,
+        None => response.status(),
+    }
+}
+
+/// RFC 6797 section 7.1 and 7.2: by https alone, and what the service says of itself stays.
+fn secured(connection: &Connection, mut response: http::Response<Outgoing>) -> http::Response<Outgoing> {
+    if connection.arrived.tls.is_some()
+        && let Some(hsts) = connection.shared.hsts()
+    {
+        response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
+    }
+    response
+}
+
+/// Why a request is refused before it is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unfit {
+    /// It has more header fields than are taken.
+    TooManyFields,
+    /// It announces the length of its body more than once.
+    Lengths,
+}
+
+/// Answers a request that nobody looks at.
+pub(super) fn unfit<B>(
+    connection: &Connection,
+    request: &http::Request<B>,
+    reason: Unfit,
+) -> http::Response<Outgoing> {
+    let error = match reason {
+        Unfit::TooManyFields => {
+            ForwardError::new(ErrorKind::RequestHeadTooLarge, "the request has too many header fields")
+        }
+        Unfit::Lengths => {
+            ForwardError::new(ErrorKind::BadRequest, "the request announces the length of its body twice")
+        }
+    };
+    let form = Form::of(request.headers());
+    let response = answer::failure(&error, connection.shared.ids.next(), form);
+    without_body(response, request.method() == Method::HEAD).map(Outgoing::from)
 }
 
 /// Why there is no answer from beyond the proxy.
@@ -70,10 +143,12 @@ async fn dispatch(
     exchange: ExchangeId,
     form: Form,
     request: http::Request<VisitorBody>,
+    observed: &Arc<Observed>,
 ) -> Result<http::Response<Outgoing>, Failure> {
     let shared = &connection.shared;
     let (method, uri) = (request.method(), request.uri());
     let target = route::target(method, request.version(), uri, request.headers())
+        .inspect_err(|&reason| shared.bad_requests.count(reason.into()))
         .map_err(|reason| Failure::Answered(answer::bad_target(reason, exchange, form).into()))?;
     if !in_chunks_at_most(request.headers()) {
         let detail =
@@ -81,24 +156,39 @@ async fn dispatch(
         return Err(ForwardError::new(ErrorKind::UnknownCoding, detail).into());
     }
     let own = |response| Err(Failure::Answered(Box::new(response)));
-    match shared.names.route(&target) {
+    if connection.arrived.listener == Listener::Plain {
+        return own(plain::answer(shared, &target, exchange, form).await);
+    }
+    let route = shared.names.route(&target);
+    if connection.arrived.place.is_spare() && !route.is_for_clients() {
+        return own(own::full(exchange, form));
+    }
+    match route {
+        Route::Tunnel { .. } if connection.shared.lacks_certificate(&connection.arrived) => {
+            own(own::certificate_required(exchange, form))
+        }
         Route::Tunnel { name, target: path } => {
             let outcome = shared.metrics.outcome();
             let destination = Destination { name, path, target };
-            let answered = forward(connection, exchange, form, request, destination).await;
+            let answered = forward(connection, exchange, form, request, destination, observed).await;
             match &answered {
-                Ok(response) => outcome.answered(response.status()),
+                Ok(response) => outcome.answered(status(response)),
                 Err(Failure::Answered(response)) => outcome.answered(response.status()),
                 Err(Failure::Forward(error)) => outcome.failed(error.kind().code()),
             }
             answered
         }
-        Route::Own(Own::Subscribe) => Ok(attach::subscribe(shared, request, connection.peer, exchange).await),
+        Route::Own(Own::Subscribe) => {
+            Ok(attach::subscribe(shared, request, connection.arrived.peer, exchange).await)
+        }
         Route::Own(Own::Greeting) => own(own::greeting(shared, method, exchange, form)),
         Route::Own(Own::Health) => own(own::health(shared)),
         Route::Own(Own::Ready) => own(own::ready(shared)),
         Route::Own(Own::Other) => own(own::other(exchange, form)),
         Route::NotAName => Err(no_such("this address doesn't contain the name of a tunnel")),
+        Route::UnknownHost if request.version() == Version::HTTP_2 => {
+            own(answer::misdirected(exchange, form))
+        }
         Route::UnknownHost => Err(no_such("this proxy doesn't serve the host that the request names")),
     }
 }
@@ -128,8 +218,10 @@ async fn forward(
     form: Form,
     mut request: http::Request<VisitorBody>,
     destination: Destination,
+    observed: &Arc<Observed>,
 ) -> Result<http::Response<Outgoing>, Failure> {
-    let open = OpenExchange::new(connection.shared.clone());
+    let busy = connection.arrived.place.busy();
+    let open = OpenExchange::new(connection.shared.clone(), observed.clone(), busy);
     let offer = match upgrade::offer(&mut request) {
         None => None,
         Some(Ok(offer)) => Some(offer),
@@ -138,9 +230,11 @@ async fn forward(
     let method = request.method().clone();
     // HTTP/1.0 knows no interim responses (RFC 9110 section 15.2), and an upgrade has one answer.
     let interim = request.version() == Version::HTTP_11 && offer.is_none();
-    let (interim, gate) = interim.then(|| connection.interims.begin()).unzip();
+    let interims = connection.interims.as_ref().filter(|_| interim);
+    let (interim, gate) = interims.map(Interims::begin).unzip();
     let mut request = build(connection, exchange, request, destination, offer.is_some());
     request.context.interim = interim;
+    observed.forwarding(connection.arrived.peer, &mut request);
     let span = tracing::debug_span!("exchange", tunnel = %request.context.tunnel, %exchange);
     let answer = connection.shared.pipeline.forward(request).instrument(span).await;
     drop(gate);
@@ -169,8 +263,8 @@ fn build(
     let (mut parts, body) = request.into_parts();
     let kind = if websocket { RequestKind::WebSocket } else { RequestKind::Http };
     let arrival = hygiene::Arrival {
-        peer: connection.peer,
-        scheme: Scheme::Http,
+        peer: connection.arrived.peer,
+        scheme: connection.arrived.scheme(),
         authority: &target.authority,
         trusted: &connection.shared.config.trusted_proxies,
     };
@@ -191,8 +285,11 @@ fn build(
             exchange,
             tunnel: name,
             visitor: Some(visitor.address),
+            // What a web server in front agreed on with us says nothing of its visitor.
+            tls: connection.arrived.tls.clone().filter(|_| visitor.address == connection.arrived.peer),
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }
@@ -224,11 +321,40 @@ fn without_body(mut response: http::Response<Body>, head_only: bool) -> http::Re
     response
 }
 
-/// A visitor's request body, which tells the connection when it is dropped before its end.
+/// A visitor's request body, which tells the connection when it is dropped before its end. It is an error if it comes too
+/// slowly, until the answer begins: from then on it is the service that lets it take its time, as in a call that streams both
+/// ways.
 struct VisitorBody {
     inner: Incoming,
     ended: bool,
     unread: Unread,
+    answered: Arc<AtomicBool>,
+    patience: Patience,
+    slow: SlowVisitors,
+    observed: Arc<Observed>,
+}
+
+impl VisitorBody {
+    fn new(
+        inner: Incoming,
+        connection: &Connection,
+        answered: &Arc<AtomicBool>,
+        observed: &Arc<Observed>,
+    ) -> Self {
+        Self {
+            inner,
+            ended: false,
+            unread: connection.unread.clone(),
+            answered: Arc::clone(answered),
+            observed: Arc::clone(observed),
+            patience: Patience::new(connection.shared.config.limits.pace),
+            slow: connection.shared.slow_visitors.clone(),
+        }
+    }
+
+    fn is_too_slow(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        !self.answered.load(Ordering::Relaxed) && self.patience.poll_end(cx).is_ready()
+    }
 }
 
 impl HttpBody for VisitorBody {
@@ -239,15 +365,23 @@ impl HttpBody for VisitorBody {
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            Some(Ok(mut frame)) => {
+        Poll::Ready(match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending if self.is_too_slow(cx) => {
+                self.slow.count(Slow::Body);
+                let detail = "the request's body comes too slowly";
+                Some(Err(ForwardError::new(ErrorKind::RequestTimedOut, detail)))
+            }
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.patience.moved(frame.data_ref().map_or(0, Bytes::len));
                 if let Some(trailers) = frame.trailers_mut() {
                     hygiene::trailers(trailers);
                 }
+                self.observed.received(frame.data_ref().map_or(0, Bytes::len));
                 Some(Ok(frame))
             }
-            Some(Err(error)) => Some(Err(broken(error))),
-            None => {
+            Poll::Ready(Some(Err(error))) => Some(Err(broken(error))),
+            Poll::Ready(None) => {
                 self.ended = true;
                 None
             }
@@ -272,15 +406,14 @@ impl Drop for VisitorBody {
 }
 
 fn broken(error: hyper::Error) -> ForwardError {
-    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    let malformed = matches!(
-        source.map(std::io::Error::kind),
-        Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
-    );
-    let (kind, detail) = if malformed {
-        (ErrorKind::BadRequest, "the request's body isn't framed as HTTP demands")
-    } else {
-        (ErrorKind::Cancelled, "the visitor hung up before the request's end")
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+    let violation = source.and_then(|source| source.get_ref()?.downcast_ref::<Violation>());
+    let (kind, detail) = match (violation, source.map(io::Error::kind)) {
+        (Some(violation), _) => (ErrorKind::BadRequest, violation.to_string().into()),
+        (None, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)) => {
+            (ErrorKind::BadRequest, Cow::from("the request's body isn't framed as HTTP demands"))
+        }
+        _ => (ErrorKind::Cancelled, "the visitor hung up before the request's end".into()),
     };
     ForwardError::new(kind, detail).because(error)
 }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{guard::Shared, inbox::Inbound, part::Part};
 use crate::{
     exchange::{ForwardError, Interim},
-    wire::message::{CancelCode, RequestStart, ResponseStart},
+    wire::message::{CancelCode, Refusal, RequestStart, ResponseStart},
 };
 
 /// What the handle, bodies and sockets ask of the driver.
@@ -46,6 +46,8 @@ pub(super) enum Signal {
     Disconnect,
     Retire,
     Close,
+    /// The registration holds no more: the session ends, and the client is told why.
+    Dismiss(Box<Refusal>),
 }
 
 /// The head of an answer, and the way to the rest of it.

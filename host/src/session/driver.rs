@@ -61,8 +61,8 @@ pub struct Driver<T> {
     unflushed: bool,
     /// Messages given to the transport.
     sent: u64,
-    /// Ends with the last exchange.
-    leaving: bool,
+    /// Ends with the last exchange, and as this.
+    leaving: Option<Ended>,
 }
 
 impl<T: Transport> Driver<T> {
@@ -79,6 +79,8 @@ impl<T: Transport> Driver<T> {
             busy: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
             cut_off: AtomicUsize::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             growth: Growth::new(),
             settings,
         });
@@ -94,7 +96,7 @@ impl<T: Transport> Driver<T> {
             ended,
             unflushed: false,
             sent: 0,
-            leaving: false,
+            leaving: None,
         };
         (Handle::new(lines, watch_end), driver)
     }
@@ -131,8 +133,12 @@ impl<T: Transport> Driver<T> {
                 Ok(read) => busy |= read,
                 Err(ended) => return Poll::Ready(ended),
             }
-            if self.leaving && self.mux.open_streams() == 0 && !self.mux.has_output() && !self.unflushed {
-                return Poll::Ready(Ended::Local);
+            if let Some(ended) = &self.leaving
+                && self.mux.open_streams() == 0
+                && !self.mux.has_output()
+                && !self.unflushed
+            {
+                return Poll::Ready(ended.clone());
             }
             match self.poll_write(cx) {
                 Ok(wrote) => busy |= wrote,
@@ -177,13 +183,13 @@ impl<T: Transport> Driver<T> {
                     self.mux.announce(Message::Disconnect);
                 }
                 Signal::Retire => {
-                    self.leaving = true;
+                    self.leaving = Some(Ended::Local);
                     self.lines.state.send_replace(State::Draining);
                 }
-                Signal::Close => {
-                    self.leaving = true;
-                    self.lines.state.send_replace(State::Draining);
-                    self.end_exchanges();
+                Signal::Close => self.end_now(Ended::Local),
+                Signal::Dismiss(refusal) => {
+                    self.end_now(Ended::Dismissed((*refusal).clone()));
+                    self.mux.announce(Message::RegistrationResponse { id: 0, outcome: Err(*refusal) });
                 }
             }
         }
@@ -265,6 +271,7 @@ impl<T: Transport> Driver<T> {
     }
 
     fn receive(&mut self, message: Message, now: Instant) -> Result<(), Ended> {
+        self.lines.received.fetch_add(message.payload() as u64, Ordering::Relaxed);
         match self.mux.receive(message, || None, now).map_err(Ended::Violation)? {
             Received::Nothing => {}
             Received::Request(start, websocket) => self.start_exchange(start, websocket),
@@ -280,13 +287,15 @@ impl<T: Transport> Driver<T> {
                 Some(slot) => slot.end(|| error_of(code, &detail)),
                 None => {}
             },
+            Received::Dismissed(refusal) => return Err(Ended::Dismissed(refusal)),
             Received::GoAway(grace) => {
                 tracing::debug!(?grace, "the proxy drains");
                 self.lines.state.send_replace(State::Draining);
             }
             Received::Disconnect => {
                 self.lines.state.send_replace(State::Draining);
-                self.leaving = true;
+                // One that was dismissed stays so.
+                self.leaving.get_or_insert(Ended::Local);
             }
         }
         Ok(())
@@ -368,6 +377,7 @@ impl<T: Transport> Driver<T> {
                 slot.shared.sent(sent.weight);
             }
             self.note_head(&message);
+            self.lines.sent.fetch_add(message.payload() as u64, Ordering::Relaxed);
             self.transport.put(&message)?;
             self.sent += 1;
             self.unflushed = true;
@@ -410,6 +420,12 @@ impl<T: Transport> Driver<T> {
                 cx.waker().wake_by_ref();
             }
         }
+    }
+
+    fn end_now(&mut self, ended: Ended) {
+        self.leaving = Some(ended);
+        self.lines.state.send_replace(State::Draining);
+        self.end_exchanges();
     }
 
     fn end_exchanges(&mut self) {

@@ -3,7 +3,7 @@
 use tokio_tungstenite::tungstenite::{self, error::CapacityError};
 
 use super::mux::Violation;
-use crate::wire::{DecodeError, v1::DocumentError};
+use crate::wire::{DecodeError, message::Refusal, v1::DocumentError};
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum Ended {
     /// A further registration was refused; in the original's dialect only.
     #[error("a registration was refused: {0}")]
     Refused(String),
+    /// The proxy has taken the registration back.
+    #[error("{}", .0.text)]
+    Dismissed(Refusal),
     /// This side ended it, with nothing under way or because it had to.
     #[error("it was ended here")]
     Local,
@@ -47,6 +50,22 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// The reason in a stable word, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::ClosedByPeer => "closed-by-client",
+            Self::Broken(_) => "connection-broke",
+            Self::Lost(_) => "messages-lost",
+            Self::Silent(_) => "silent",
+            Self::TooLarge { .. } => "message-too-large",
+            Self::Undecodable(_) | Self::NotADocument(_) | Self::Violation(_) => "protocol-broken",
+            Self::Refused(_) => "refused",
+            Self::Dismissed(_) => "revoked",
+            Self::Local => "ended-here",
+            Self::Dropped => "dropped",
+        }
+    }
+
     /// What a failure of the socket means.
     pub(super) fn broken(error: &tungstenite::Error) -> Self {
         match error {

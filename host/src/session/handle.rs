@@ -25,7 +25,7 @@ use crate::{
         Accepted, Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Interim, Request,
         RequestKind, Response, hygiene, websocket::Duplex,
     },
-    wire::MAX_TEXT,
+    wire::{MAX_TEXT, message::Refusal},
 };
 
 /// A session's handle. Cloning is cheap; the session goes on without any.
@@ -48,6 +48,11 @@ impl Handle {
     /// Exchanges that were opened here, since the session began.
     pub fn opened(&self) -> u64 {
         self.lines.opened.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of bodies and WebSocket messages since the session began: from the peer, and to it.
+    pub fn carried(&self) -> (u64, u64) {
+        (self.lines.received.load(Ordering::Relaxed), self.lines.sent.load(Ordering::Relaxed))
     }
 
     /// Exchanges that were under way when the session ended.
@@ -96,6 +101,11 @@ impl Handle {
     /// Ends the session now, whatever is under way.
     pub fn close(&self) {
         self.lines.signal(Signal::Close);
+    }
+
+    /// Ends the session now, and tells the client that its registration holds no more, and why. For the proxy's side.
+    pub fn dismiss(&self, refusal: Refusal) {
+        self.lines.signal(Signal::Dismiss(Box::new(refusal)));
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, ForwardError> {

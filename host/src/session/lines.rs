@@ -35,6 +35,9 @@ pub(super) struct Lines {
     pub(super) opened: AtomicU64,
     /// Exchanges that the session's end cut off.
     pub(super) cut_off: AtomicUsize,
+    /// Bytes of bodies and WebSocket messages that came from the peer, and that went to it.
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
     pub(super) growth: Growth,
     pub(super) settings: Settings,
 }

@@ -17,7 +17,7 @@ use std::{
 use super::{part::Part, stream::Stream};
 use crate::wire::{
     Message,
-    message::{BodyPart, CancelCode, ExchangeNumber, RequestStart, ResponseStart, WsPart},
+    message::{BodyPart, CancelCode, ExchangeNumber, Refusal, RequestStart, ResponseStart, WsPart},
 };
 
 /// Messages that may wait for a peer that is slow to read, beside its exchanges' own: a head, some credit and a cancel
@@ -71,6 +71,8 @@ pub enum Received<T> {
     GoAway(Duration),
     /// The peer takes its leave.
     Disconnect,
+    /// The peer has taken the registration back.
+    Dismissed(Refusal),
 }
 
 /// The peer broke the protocol: the session ends.
@@ -258,6 +260,9 @@ impl<T> Mux<T> {
             return Err(Violation::NotReading);
         }
         match message {
+            Message::RegistrationResponse { outcome: Err(refusal), .. } if self.side == Side::Acceptor => {
+                Ok(Received::Dismissed(refusal))
+            }
             Message::RegistrationRequest { .. } | Message::RegistrationResponse { .. } => {
                 Err(Violation::Registration)
             }

@@ -85,8 +85,10 @@ fn get(body: Body) -> Request {
             exchange: ExchangeId(7),
             tunnel: name(),
             visitor: None,
+            tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

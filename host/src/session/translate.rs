@@ -31,6 +31,7 @@ pub(super) fn start_of(
         target: head.target,
         headers: head.headers,
         visitor: context.visitor.map(|address| address.to_string()),
+        tls: context.tls.clone(),
         notes: context.notes.clone(),
         body,
         end,
@@ -54,7 +55,15 @@ pub(super) fn head_of(start: RequestStart, kind: RequestKind) -> (RequestHead, B
 pub(super) fn context_of(start: &RequestStart, tunnel: TunnelName) -> Context {
     let visitor = start.visitor.as_deref().and_then(|address| address.parse().ok());
     let notes = start.notes.clone();
-    Context { exchange: ExchangeId(start.exchange), tunnel, visitor, notes, interim: None }
+    Context {
+        exchange: ExchangeId(start.exchange),
+        tunnel,
+        visitor,
+        tls: start.tls.clone(),
+        notes,
+        interim: None,
+        witness: None,
+    }
 }
 
 /// The code and the sentence by which a failure travels between nodes.

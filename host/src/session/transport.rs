@@ -116,6 +116,7 @@ pub(super) fn close_frame(ended: &Ended, draining: bool) -> Option<CloseFrame> {
         Ended::Broken(_) | Ended::Silent(_) | Ended::Lost(_) | Ended::Dropped => return None,
         Ended::Local if draining => (CloseCode::Restart, "this node is shutting down".to_owned()),
         Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
+        Ended::Dismissed(refusal) => (CloseCode::Policy, refusal.code.clone()),
         Ended::TooLarge { .. } => (CloseCode::Size, ended.to_string()),
         Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
         Ended::NotADocument(DocumentError::Binary) => (CloseCode::Unsupported, ended.to_string()),

@@ -53,6 +53,11 @@ pub struct BusFlag {
 }
 
 impl BusFlag {
+    /// Whether there is a password on the command line.
+    pub(super) fn has_password(&self) -> bool {
+        self.in_sight && matches!(&self.bus, Bus::Redis(address) if address.has_password())
+    }
+
     /// The same, from the environment.
     pub(super) fn of_environment(bus: Bus) -> Self {
         Self { bus, in_sight: false }

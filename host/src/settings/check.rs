@@ -9,6 +9,7 @@ use super::{
     SettingsError,
     client::ClientSettings,
     document::Mistakes,
+    door,
     plugins::{Loader, cache},
     policy::Plan,
     proxy::ProxySettings,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     proxy::{
-        Config, Rate,
+        Config, Rate, Registration,
         policy::{self, Destination},
     },
     wire::TunnelName,
@@ -43,9 +44,14 @@ pub(super) async fn proxy(
     let file =
         settings.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
     let _ = writeln!(out, "{file} is good: {}, {}", many(loaded, "plugin"), policies(settings.plans.len()));
+    out.push_str(&door::shown(&settings.config.door));
     if let Some(bus) = &settings.bus {
         let _ = writeln!(out, "  bus  {}, which answers", bus.redis.address());
     }
+    for line in settings.observe.describe() {
+        let _ = writeln!(out, "  {line}");
+    }
+    let _ = writeln!(out, "  registration  {}", door(&settings.config.registration));
     for (n, plan) in settings.plans.iter().enumerate() {
         let _ = writeln!(out, "  policy {}  {}  {}", n + 1, scope(plan), way(plan));
     }
@@ -72,6 +78,9 @@ pub(super) async fn client(
     let file =
         settings.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
     let _ = writeln!(out, "{file} is good: {}", many(pack.len(), "plugin"));
+    for line in settings.observe.describe() {
+        let _ = writeln!(out, "  {line}");
+    }
     for published in &settings.published {
         let plugins =
             if published.plugins.is_empty() { "no plugin".to_owned() } else { published.plugins.join(", ") };
@@ -79,6 +88,16 @@ pub(super) async fn client(
         let _ = writeln!(out, "  {name}{plugins}, then {}", published.target());
     }
     Ok(out)
+}
+
+/// Who may come in.
+fn door(rules: &Registration) -> String {
+    let listed =
+        format!("{}, {}", many(rules.keys.len(), "key"), many(rules.invitations.len(), "invitation"));
+    let revoked =
+        if rules.revoked.is_empty() { String::new() } else { format!(", {} revoked", rules.revoked.len()) };
+    let others = if rules.open { "every other key" } else { "nobody else" };
+    format!("{listed} and {others}{revoked}")
 }
 
 fn warnings(mistakes: &mut Mistakes) -> String {

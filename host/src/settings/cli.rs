@@ -12,14 +12,19 @@ use serde::Deserialize;
 use super::{
     author::PluginCommand,
     bus::{BusFlag, BusParser},
+    door::DoorArgs,
+    observe::AdminArgs,
+    operate::Operation,
     plugins::PluginFlags,
+    registration::{HostnameFlag, InviteArgs, KeyFlag},
+    service::ServiceCommand,
     units::{MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Explained, Listen, Network, ProxyUrl, PublicUrl, SessionLabel,
         Target,
     },
 };
-use crate::client::HostHeader;
+use crate::client::{HostHeader, OriginProtocol};
 
 /// Publish a service behind a firewall through a public proxy
 #[derive(Debug, Parser)]
@@ -61,6 +66,9 @@ pub enum Command {
     /// Make a key, or show what it names
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Run a client or a proxy as a service of this machine (systemd)
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Write, try and measure plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -89,6 +97,10 @@ pub struct ClientArgs {
     #[arg(long, value_name = "URL", env = "TUNNEL_PROXY", hide_env_values = true, help_heading = "Tunnel")]
     pub proxy: Option<ProxyUrl>,
 
+    /// Who signed the certificate of an https proxy, PEM [default: whom this system trusts]
+    #[arg(long, value_name = "FILE", help_heading = "Tunnel")]
+    pub proxy_ca: Option<PathBuf>,
+
     /// The key that names the tunnel [default: key.pem in your config folder, made on first use]
     #[arg(long, value_name = "FILE", env = "TUNNEL_KEY", hide_env_values = true, help_heading = "Tunnel")]
     pub key: Option<PathBuf>,
@@ -96,6 +108,15 @@ pub struct ClientArgs {
     /// Give this session a name of its own under the same key
     #[arg(long, value_name = "LABEL", help_heading = "Tunnel", conflicts_with = "all")]
     pub session: Option<SessionLabel>,
+
+    /// A name of your choice, if the proxy's operator has listed it with your key or in your invitation: a label under the
+    /// proxy's domain (blog), or a whole hostname (www.example.org) [default: the name that is made from the key]
+    #[arg(long, value_name = "NAME", help_heading = "Tunnel", conflicts_with_all = ["all", "session"])]
+    pub hostname: Option<HostnameFlag>,
+
+    /// An invitation to the proxy, in a file of its own; or in the variable TUNNEL_INVITATION
+    #[arg(long, value_name = "FILE", help_heading = "Tunnel")]
+    pub invitation_file: Option<PathBuf>,
 
     /// Sessions held open at once; where several proxies answer at the URL, at different ones [default: 1]
     #[arg(long, value_name = "N", help_heading = "Tunnel", value_parser = connections)]
@@ -109,6 +130,11 @@ pub struct ClientArgs {
     #[arg(long, help_heading = "Service")]
     pub insecure_origin: bool,
 
+    /// The HTTP that the service is spoken to in: http1, h2 (also without TLS; gRPC needs it), or auto, as an https
+    /// service chooses [default: http1]
+    #[arg(long, value_name = "http1|h2|auto", help_heading = "Service")]
+    pub origin_protocol: Option<OriginProtocol>,
+
     /// Plugins on the way.
     #[command(flatten)]
     pub plugins: PluginFlags,
@@ -120,6 +146,10 @@ pub struct ClientArgs {
     /// Where compiled plugins are kept [default: a folder in your cache folder]
     #[arg(long, value_name = "FOLDER", help_heading = "Plugins")]
     pub plugin_cache: Option<PathBuf>,
+
+    /// Where monitors ask for this client's numbers, at /metrics; on this machine alone [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Tunnel")]
+    pub metrics: Option<AdminListen>,
 
     /// Verify the settings and load every plugin, say what is wrong, and end
     #[arg(long, help_heading = "File")]
@@ -140,8 +170,12 @@ pub struct ClientArgs {
 
 /// `tunnel proxy`.
 #[derive(Debug, Default, Clone, Args)]
-#[command(after_help = PROXY_EXAMPLES)]
+#[command(after_help = PROXY_EXAMPLES, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct ProxyArgs {
+    /// Something else than to run it.
+    #[command(subcommand)]
+    pub tool: Option<ProxyTool>,
+
     /// Where visitors and clients connect; port 0 takes a free one [default: 127.0.0.1:6519]
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Address")]
     pub listen: Option<Listen>,
@@ -150,7 +184,7 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "NAME", help_heading = "Address")]
     pub domain: Option<Domain>,
 
-    /// How the proxy is reached from outside, as behind a TLS terminator [default: http://DOMAIN:PORT]
+    /// How the proxy is reached from outside, as behind a TLS terminator [default: http://DOMAIN:PORT, or https]
     #[arg(long, value_name = "URL", help_heading = "Address")]
     pub public_url: Option<PublicUrl>,
 
@@ -162,10 +196,27 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "CIDR", help_heading = "Address")]
     pub trusted_proxy: Vec<Network>,
 
-    /// Where load balancers and monitors ask: /healthz, /readyz, /metrics, without a password and not for visitors
+    /// TLS and what else makes a connection.
+    #[command(flatten)]
+    pub door: DoorArgs,
+
+    /// Where load balancers, monitors and operators ask: /healthz, /readyz, /metrics, /api/v1; not for visitors
     /// [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Nodes")]
     pub admin: Option<AdminListen>,
+
+    /// Who may ask there.
+    #[command(flatten)]
+    pub admin_args: AdminArgs,
+    /// Let everybody register a tunnel, under the name that is made from the key [default: only where nobody but this
+    /// machine gets here]
+    #[arg(long, help_heading = "Clients")]
+    pub open_registration: bool,
+
+    /// Let this key register, by its name (tunnel key show prints it); may be given again. More about keys, and invitations,
+    /// in the settings file
+    #[arg(long, value_name = "NAME", help_heading = "Clients")]
+    pub allow_key: Vec<KeyFlag>,
 
     /// What clients may speak: v2, this program's own, and v1, that of the original's clients [default: v2,v1]
     #[arg(long, value_name = "v2,v1", help_heading = "Clients")]
@@ -228,11 +279,30 @@ pub struct ProxyArgs {
     pub output: OutputArgs,
 }
 
+/// What operators of a proxy need beside it.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProxyTool {
+    /// Make an invitation: print it once, and add its SHA-256 to a file
+    #[command(after_help = INVITE_EXAMPLE)]
+    Invite(InviteArgs),
+
+    /// What a running proxy is asked for.
+    #[command(flatten)]
+    Running(Operation),
+}
+
+const INVITE_EXAMPLE: &str = "\
+Example:
+  tunnel proxy invite --file invitations.toml --name 'build server' --hostname 'pr-*' > invitation.txt
+
+Whoever is invited starts the client with --invitation-file invitation.txt.";
+
 const PROXY_EXAMPLES: &str = "\
 Examples:
   tunnel proxy                                 for this machine, under http://localhost:6519
-  tunnel proxy --listen 0.0.0.0:6519 --domain example.com
-  tunnel proxy --domain example.com --public-url https://example.com --trusted-proxy 127.0.0.1
+  tunnel proxy --listen 0.0.0.0:6519 --domain example.com --allow-key NAME
+  tunnel proxy --listen 0.0.0.0:443 --domain example.com --tls-certificate chain.pem --tls-key key.pem --allow-key NAME
+  tunnel proxy --domain example.com --public-url https://example.com --trusted-proxy 127.0.0.1 --allow-key NAME
                                                behind a TLS terminator on the same machine
   tunnel proxy --config proxy.toml --check     verify settings, policies and plugins
 

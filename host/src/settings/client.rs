@@ -18,13 +18,17 @@ use super::{
     cli::{Cli, ClientArgs},
     document::{self, Lines, Mistakes},
     file::{self, FileError, TargetTable, TunnelFile},
+    observe::ClientPlan,
     plugins::{PluginTable, Sources, Wanted, load, wanted},
-    values::{Origin, SessionLabel, Target},
+    registration::HostnameFlag,
+    secret::SecretSource,
+    values::{Origin, SessionLabel, Target, Written},
 };
 use crate::{
-    client::{Config, Event, HostHeader, OriginConfig},
+    client::{Config, Event, HostHeader, OriginConfig, ProxyCa},
     exchange::Forward,
     plugin::Role,
+    wire::{TunnelName, registration::MAX_INVITATION},
 };
 
 /// All that `tunnel [TARGET]` needs, beside the key itself and loaded plugins.
@@ -43,7 +47,11 @@ pub struct ClientSettings {
     pub file: Option<PathBuf>,
     /// The files that were read.
     pub sources: Sources,
+    /// What an operator sees.
+    pub observe: ClientPlan,
+    invitation: Option<String>,
     proxy: Uri,
+    proxy_ca: Option<ProxyCa>,
     max_websocket_message: usize,
     ping_after: Duration,
 }
@@ -60,6 +68,7 @@ pub struct Published {
     /// The plugins that its exchanges pass, by name and in order.
     pub plugins: Vec<String>,
     session: Option<String>,
+    hostname: Option<TunnelName>,
     connections: usize,
 }
 
@@ -114,6 +123,11 @@ impl ClientSettings {
         for published in &mut published {
             published.plugins = chain(published.name.as_deref(), &file, &lines, &wanted, mistakes);
         }
+        let metrics =
+            args.metrics.or(file.metrics.as_ref().map(|metrics| metrics.0)).map(|metrics| metrics.0);
+        let observe = ClientPlan::new(file.traces.as_ref(), metrics, &lines, mistakes);
+        let invitation = invitation(args, file.invitation.as_ref(), &lines, &mut sources)?;
+        let proxy_ca = proxy_ca(args, file.proxy_ca.as_deref(), &lines, &mut sources, mistakes);
         let in_file = file.plugin_cache.map(|cache| lines.resolve("plugin_cache", &cache)).transpose()?;
         Ok(Self {
             key: key_file(args.key.clone(), file.key, path, folder)?,
@@ -123,7 +137,10 @@ impl ClientSettings {
             plugin_cache: args.plugin_cache.clone().or(in_file),
             file: path.map(Path::to_owned),
             sources,
+            observe,
+            invitation,
             proxy: args.proxy.clone().or(file.proxy.map(|url| url.0)).unwrap_or_default().0,
+            proxy_ca,
             // The proxy's default; one that allows less says so at registration.
             max_websocket_message: file.max_websocket_message.map_or(16 << 20, |size| size.0.in_memory()),
             ping_after: file.ping_after.map_or(Duration::from_secs(10), |time| time.0.0),
@@ -133,11 +150,14 @@ impl ClientSettings {
     /// Whether these publish the same services in the same way as others, plugins aside.
     pub fn publishes_as(&self, other: &Self) -> bool {
         let service = |published: &Published| {
-            let Published { name, origin, session, connections, .. } = published;
-            (name.clone(), origin.clone(), session.clone(), *connections)
+            let Published { name, origin, session, hostname, connections, .. } = published;
+            (name.clone(), origin.clone(), session.clone(), hostname.clone(), *connections)
         };
         self.proxy == other.proxy
+            && self.observe == other.observe
+            && self.proxy_ca == other.proxy_ca
             && self.key == other.key
+            && self.invitation == other.invitation
             && self.max_websocket_message == other.max_websocket_message
             && self.ping_after == other.ping_after
             && self.published.iter().map(service).eq(other.published.iter().map(service))
@@ -158,8 +178,11 @@ impl ClientSettings {
     ) -> Config {
         Config {
             proxy: self.proxy.clone(),
+            proxy_ca: self.proxy_ca.clone(),
             key,
             session: published.session.clone(),
+            hostname: published.hostname.clone(),
+            invitation: self.invitation.clone(),
             connections: published.connections,
             pipeline,
             target: published.target(),
@@ -218,6 +241,30 @@ fn chain(
         mistakes.push(lines.wrong(&key, load::unknown(name, wanted)));
     }
     listed.iter().cloned().chain(plugins().filter(|wanted| wanted.key().is_none()).map(name)).collect()
+}
+
+/// The invitation, if there is one: of the flag's file, of the environment, or of where the settings file says. Never on the command
+/// line itself, which every user of the machine can read.
+fn invitation(
+    args: &ClientArgs,
+    in_file: Option<&SecretSource>,
+    lines: &Lines,
+    sources: &mut Sources,
+) -> Result<Option<String>, SettingsError> {
+    let flag = |path: &Path, problem: String| {
+        FileError::of_flag(format!("--invitation-file {}", path.display()), problem)
+    };
+    let read = match (&args.invitation_file, std::env::var("TUNNEL_INVITATION"), in_file) {
+        (Some(path), ..) => sources.read(path).map_err(|error| flag(path, error.to_string()))?,
+        (None, Ok(text), _) if !text.is_empty() => text.into_bytes(),
+        (None, _, Some(source)) => source.read("invitation", lines, sources)?,
+        _ => return Ok(None),
+    };
+    let text = String::from_utf8(read).ok().map(|text| text.trim().to_owned());
+    match text {
+        Some(text) if (1..=MAX_INVITATION).contains(&text.len()) => Ok(Some(text)),
+        _ => Err(SettingsError::NoInvitation),
+    }
 }
 
 /// Where the key is: as given, as the file says, or in the config folder. Never found by chance in the current
@@ -285,6 +332,14 @@ fn every_target(
     for (name, table) in &file.targets {
         let next = named(args, file, path, name, table)?;
         // One name for two services would give each visitor either of them.
+        if let Some(same) =
+            all.iter().find(|other| next.hostname.is_some() && other.hostname == next.hostname)
+        {
+            let other = same.name.as_deref().unwrap_or_default();
+            let problem = format!("{other} has the same hostname; give each target its own");
+            let key = format!("targets.{name}.hostname");
+            return Err(FileError::at_key(path.unwrap_or(Path::new("tunnel.toml")), key, problem).into());
+        }
         if let Some(same) = all.iter().find(|other| other.session == next.session) {
             let other = same.name.as_deref().unwrap_or_default();
             let problem = format!("{other} has the same label; give each target its own");
@@ -304,6 +359,7 @@ fn unnamed(args: &ClientArgs, file: &TunnelFile, origin: Origin) -> Published {
         serve: None,
         plugins: Vec::new(),
         session: session.map(|label| label.0),
+        hostname: hostname(args, file.hostname.as_ref()),
         connections: args.connections.or(file.connections.as_ref().map(|n| n.0.0)).unwrap_or(1),
     }
 }
@@ -330,8 +386,15 @@ fn named(
         serve: None,
         plugins: Vec::new(),
         session: Some(label.0),
+        hostname: hostname(args, table.hostname.as_ref()),
         connections: connections.unwrap_or(1),
     })
+}
+
+/// The chosen name. A label on the command line asks for the name that is made from it.
+fn hostname(args: &ClientArgs, in_file: Option<&Written<HostnameFlag>>) -> Option<TunnelName> {
+    let in_file = in_file.filter(|_| args.session.is_none()).map(|written| &written.0);
+    args.hostname.as_ref().or(in_file).map(|name| name.0.clone())
 }
 
 fn origin_config(
@@ -343,17 +406,40 @@ fn origin_config(
     let written = table.and_then(|table| table.host_header.as_ref()).or(file.host_header.as_ref());
     let host_header = args.host_header.clone().or_else(|| written.map(|host| host.0.clone()));
     let insecure = table.and_then(|table| table.insecure_origin).or(file.insecure_origin);
+    let in_table = table.and_then(|table| table.origin_protocol.as_ref()).or(file.origin_protocol.as_ref());
     OriginConfig {
         scheme: origin.scheme,
         authority: origin.authority,
         host_header: host_header.unwrap_or(HostHeader::Keep),
         insecure: args.insecure_origin || insecure.unwrap_or(false),
         connect_timeout: file.connect_timeout.as_ref().map_or(Duration::from_secs(10), |time| time.0.0),
+        protocol: args.origin_protocol.or(in_table.map(|protocol| protocol.0)).unwrap_or_default(),
     }
 }
 
 fn names(file: &TunnelFile) -> String {
     file.targets.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The flag's, or else the file's.
+fn proxy_ca(
+    args: &ClientArgs,
+    in_file: Option<&Path>,
+    lines: &Lines,
+    sources: &mut Sources,
+    mistakes: &mut Mistakes,
+) -> Option<ProxyCa> {
+    let wrong = |problem: String| match &args.proxy_ca {
+        Some(_) => FileError::of_flag("--proxy-ca".to_owned(), problem),
+        None => lines.wrong("proxy_ca", problem),
+    };
+    let path = match (&args.proxy_ca, in_file) {
+        (Some(path), _) => path.clone(),
+        (None, path) => mistakes.take(lines.resolve("proxy_ca", path?))?,
+    };
+    let read = sources.read(&path).map_err(|error| error.to_string());
+    let read = read.and_then(|pem| ProxyCa::read(&pem));
+    mistakes.take(read.map_err(|problem| wrong(format!("{}: {problem}", path.display()))))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::{
     demo::{BASIC_AUTH, REWRITE},
     exchange::Forward,
     plugin::{Chain, Config, Host, LoadError, Options, Plugin, Role},
-    proxy::policy::{DomainPattern, Policy, PolicyLimits, Stages},
+    proxy::policy::{About, DomainPattern, Policy, PolicyLimits, Stages},
 };
 
 /// Below it the demo asks for a password.
@@ -42,6 +42,10 @@ pub(super) async fn policies() -> Result<Vec<Policy>, LoadError> {
         domain: DomainPattern::Any,
         path: path.map(|path| path.parse().expect("a pattern")),
         limits: PolicyLimits::default(),
+        about: About {
+            plugins: plugins.iter().map(|plugin| plugin.name().to_owned()).collect(),
+            ..About::default()
+        },
         stages: before(plugins),
     };
     Ok(vec![policy(Some(GUARDED), vec![auth, Arc::clone(&rewrite)]), policy(None, vec![rewrite])])

@@ -15,16 +15,19 @@ use serde::Deserialize;
 use super::{
     bus::Bus,
     cli::LogFormat,
+    door::TlsTable,
+    observe::{self, AccessLogTable, DoorList, TracesTable},
     plugins::PluginTable,
     policy::PolicyTable,
+    registration::{HostnameFlag, RegistrationTable},
     secret::SecretSource,
-    units::{MaxBody, RateLimit, Size, Wait},
+    units::{LeastRate, MaxBody, RateLimit, Size, Wait},
     values::{
         AdminListen, DialectList, Domain, Listen, Network, Origin, ProxyUrl, PublicUrl, SessionLabel, Target,
         Written,
     },
 };
-use crate::client::HostHeader;
+use crate::client::{HostHeader, OriginProtocol};
 
 /// `tunnel.toml`: the client's settings.
 #[derive(Debug, Default, Deserialize)]
@@ -32,16 +35,24 @@ use crate::client::HostHeader;
 pub struct TunnelFile {
     /// As `--proxy`.
     pub proxy: Option<Written<ProxyUrl>>,
+    /// As `--proxy-ca`; a relative path starts at the file's folder.
+    pub proxy_ca: Option<PathBuf>,
     /// As `--key`; a relative path starts at the file's folder.
     pub key: Option<PathBuf>,
     /// As TARGET.
     pub target: Option<Written<Target>>,
     /// As `--session`.
     pub session: Option<Written<SessionLabel>>,
+    /// As `--hostname`.
+    pub hostname: Option<Written<HostnameFlag>>,
+    /// Where the invitation is.
+    pub invitation: Option<SecretSource>,
     /// As `--host-header`.
     pub host_header: Option<Written<HostHeader>>,
     /// As `--insecure-origin`.
     pub insecure_origin: Option<bool>,
+    /// As `--origin-protocol`.
+    pub origin_protocol: Option<Written<OriginProtocol>>,
     /// As `--connections`.
     pub connections: Option<Written<Connections>>,
     /// As `--log-format`.
@@ -50,6 +61,10 @@ pub struct TunnelFile {
     pub connect_timeout: Option<Written<Wait>>,
     /// Bytes of one WebSocket message.
     pub max_websocket_message: Option<Written<Size>>,
+    /// As `--metrics`.
+    pub metrics: Option<Written<AdminListen>>,
+    /// Where spans of exchanges go.
+    pub traces: Option<TracesTable>,
     /// Silence after which the proxy is pinged.
     pub ping_after: Option<Written<Wait>>,
     /// Services to publish by name.
@@ -76,10 +91,14 @@ pub struct TargetTable {
     pub target: Written<Origin>,
     /// By default the target's name.
     pub session: Option<Written<SessionLabel>>,
+    /// A chosen name in place of the session's.
+    pub hostname: Option<Written<HostnameFlag>>,
     /// By default the file's.
     pub host_header: Option<Written<HostHeader>>,
     /// By default the file's.
     pub insecure_origin: Option<bool>,
+    /// By default the file's.
+    pub origin_protocol: Option<Written<OriginProtocol>>,
     /// By default the file's.
     pub connections: Option<Written<Connections>>,
     /// Names of the plugins that this service's exchanges pass, in this order; by default all of the file.
@@ -104,6 +123,14 @@ impl std::str::FromStr for Connections {
 pub struct ProxyFile {
     /// As `--listen`.
     pub listen: Option<Written<Listen>>,
+    /// As `--http`.
+    pub http: Option<Written<Listen>>,
+    /// As `--proxy-protocol`.
+    pub proxy_protocol: Option<Vec<Written<Network>>>,
+    /// Whether visitors may speak HTTP/2.
+    pub http2: Option<bool>,
+    /// TLS at the listener.
+    pub tls: Option<TlsTable>,
     /// As `--domain`.
     pub domain: Option<Written<Domain>>,
     /// As `--public-url`.
@@ -114,6 +141,16 @@ pub struct ProxyFile {
     pub trusted_proxies: Option<Vec<Written<Network>>>,
     /// As `--admin`.
     pub admin: Option<Written<AdminListen>>,
+    /// Where the token is that opens every door of the admin listener.
+    pub admin_token: Option<SecretSource>,
+    /// As `--admin-open`, in a list.
+    pub admin_open: Option<DoorList>,
+    /// Tunnels that have series of their own in the metrics.
+    pub metrics_per_tunnel: Option<usize>,
+    /// A line for each request.
+    pub access_log: Option<AccessLogTable>,
+    /// Where spans of exchanges go.
+    pub traces: Option<TracesTable>,
     /// As `--dialects`, in a list.
     pub dialects: Option<DialectList>,
     /// As `--bus`.
@@ -126,6 +163,9 @@ pub struct ProxyFile {
     pub grace_period: Option<Written<Wait>>,
     /// As `--log-format`.
     pub log_format: Option<LogFormat>,
+    /// Who may register, and under which names.
+    #[serde(default)]
+    pub registration: RegistrationTable,
     /// Bounds on what visitors and clients may use.
     #[serde(default)]
     pub limits: LimitsTable,
@@ -145,6 +185,19 @@ pub struct ProxyFile {
     pub secrets: BTreeMap<String, SecretSource>,
 }
 
+impl ProxyFile {
+    /// What it says of what an operator sees.
+    pub fn observe(&self) -> observe::InFile<'_> {
+        observe::InFile {
+            access_log: self.access_log.as_ref(),
+            traces: self.traces.as_ref(),
+            metrics_per_tunnel: self.metrics_per_tunnel,
+            admin_token: self.admin_token.as_ref(),
+            admin_open: self.admin_open,
+        }
+    }
+}
+
 /// `[limits]` of `proxy.toml`; the meaning of each is at [`crate::proxy::Limits`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +212,11 @@ pub struct LimitsTable {
     pub max_unregistered: Option<NonZeroUsize>,
     pub registration_timeout: Option<Written<Wait>>,
     pub header_timeout: Option<Written<Wait>>,
+    pub idle_timeout: Option<Written<Wait>>,
+    pub max_connections: Option<NonZeroUsize>,
+    pub max_connections_per_address: Option<NonZeroUsize>,
+    pub stall_timeout: Option<Written<Wait>>,
+    pub min_rate: Option<Written<LeastRate>>,
     pub rate: Option<Written<RateLimit>>,
     pub ping_after: Option<Written<Wait>>,
 }

@@ -1,12 +1,12 @@
 //! Lines for programs: one JSON object each, told apart by `event`.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::LazyLock, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
     client::{self, ExchangeSummary, Outcome},
-    proxy,
+    proxy::{self, access::Redacted},
 };
 
 /// One line. Fields are only ever added.
@@ -16,6 +16,8 @@ enum Line<'a> {
     Listening {
         address: SocketAddr,
         public_url: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        http: Option<SocketAddr>,
         #[serde(skip_serializing_if = "Option::is_none")]
         admin: Option<SocketAddr>,
     },
@@ -53,7 +55,7 @@ enum Line<'a> {
         name: Name<'a>,
         id: String,
         method: &'a str,
-        path: &'a str,
+        path: String,
         #[serde(flatten)]
         outcome: How,
         bytes_in: u64,
@@ -66,6 +68,9 @@ enum Line<'a> {
     },
     ReloadFailed {
         reason: &'a str,
+    },
+    Metrics {
+        address: SocketAddr,
     },
     KeyCreated {
         path: String,
@@ -134,7 +139,7 @@ fn exchange<'a>(name: Name<'a>, summary: &'a ExchangeSummary) -> Line<'a> {
         name,
         id: summary.exchange.to_string(),
         method: summary.method.as_str(),
-        path: &summary.path,
+        path: seen(&summary.path),
         outcome: match summary.outcome {
             Outcome::Status(status) => How::Status { status: status.as_u16() },
             Outcome::Broken(status) => How::Broken { status: status.as_u16(), broken: true },
@@ -153,8 +158,8 @@ fn tenths_of_milliseconds(time: Duration) -> f64 {
 /// What the proxy tells.
 pub(super) fn proxy(event: &proxy::Event) -> String {
     match event {
-        proxy::Event::Listening { address, public_url, admin } => {
-            Line::Listening { address: *address, public_url, admin: *admin }
+        proxy::Event::Listening { address, public_url, http, admin } => {
+            Line::Listening { address: *address, public_url, http: *http, admin: *admin }
         }
         proxy::Event::Registered { tunnel, public_url, client } => Line::Registered {
             name: Name { name: None },
@@ -178,6 +183,17 @@ pub(super) fn reloaded(plugins: usize, fresh: usize) -> String {
 /// What changed can't be used; what was in force stays.
 pub(super) fn reload_failed(reason: &str) -> String {
     Line::ReloadFailed { reason }.write()
+}
+
+/// A target without the secrets in its query: lines end in files, and files at others'.
+fn seen(target: &str) -> String {
+    static USUAL: LazyLock<Redacted> = LazyLock::new(Redacted::default);
+    USUAL.target(target)
+}
+
+/// Where a client's metrics are.
+pub(super) fn metrics(address: SocketAddr) -> String {
+    Line::Metrics { address }.write()
 }
 
 /// A key was made.
@@ -228,13 +244,18 @@ mod tests {
         let public_url = "http://localhost:6519".to_owned();
         for (event, expected) in [
             (
-                proxy::Event::Listening { address, public_url: public_url.clone(), admin: None },
+                proxy::Event::Listening { address, public_url: public_url.clone(), http: None, admin: None },
                 json!({"event": "listening", "address": "127.0.0.1:6519", "public_url": public_url}),
             ),
             (
-                proxy::Event::Listening { address, public_url: public_url.clone(), admin: Some(address) },
+                proxy::Event::Listening {
+                    address,
+                    public_url: public_url.clone(),
+                    http: Some(address),
+                    admin: Some(address),
+                },
                 json!({"event": "listening", "address": "127.0.0.1:6519", "public_url": public_url,
-                       "admin": "127.0.0.1:6519"}),
+                       "http": "127.0.0.1:6519", "admin": "127.0.0.1:6519"}),
             ),
             (
                 proxy::Event::Registered {

@@ -9,13 +9,18 @@ pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod document;
+pub mod door;
 pub mod file;
+pub mod observe;
+pub mod operate;
 pub mod plugins;
 pub mod policy;
 pub mod proxy;
+pub mod registration;
 pub mod report;
 pub mod run;
 pub mod secret;
+pub mod service;
 pub mod units;
 pub mod values;
 
@@ -25,6 +30,8 @@ mod json;
 mod key;
 mod legacy;
 mod log;
+mod open_files;
+mod origin_protocol;
 mod printer;
 mod publish;
 mod reload;
@@ -70,8 +77,16 @@ pub enum SettingsError {
         "--all publishes the targets of a settings file; there is none yet: add [targets.NAME] to tunnel.toml"
     )]
     NoTargets,
+    #[error(transparent)]
+    NobodyMay(#[from] registration::NobodyMay),
     #[error("{}", several(.0))]
     Several(Vec<SettingsError>),
+    #[error("the access log {} can't be written: {source}; make its folder, or let this user write there", path.display())]
+    AccessLog { path: std::path::PathBuf, source: std::sync::Arc<std::io::Error> },
+    #[error("{0}; see [traces] in the settings file")]
+    Traces(String),
+    #[error("that is no invitation: it is one line, as tunnel proxy invite prints it")]
+    NoInvitation,
     #[error("plugins can't be run here: {0}")]
     Engine(String),
     #[error("TUNNEL_LOG: {0}; write for example TUNNEL_LOG=tunnel=debug")]

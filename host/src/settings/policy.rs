@@ -20,8 +20,9 @@ use crate::{
     plugin::Chain,
     proxy::{
         Rate,
-        policy::{DomainPattern, PathPattern, Policy, PolicyLimits, Stages},
+        policy::{About, DomainPattern, PathPattern, Policy, PolicyLimits, Stages},
     },
+    wire::TunnelName,
 };
 
 /// `[[policy]]`.
@@ -122,6 +123,7 @@ impl Plan {
             path: self.path.clone(),
             limits: self.limits,
             stages: Arc::new(|bus| bus),
+            about: About { plugins: self.plugins.clone(), serve: self.serve.clone() },
         }
     }
 }
@@ -130,6 +132,7 @@ impl Plan {
 pub fn plans(
     tables: &[PolicyTable],
     domain: &str,
+    hostnames: &[TunnelName],
     written: &wanted::Written<'_>,
     wanted: &mut Vec<Wanted>,
     sources: &mut Sources,
@@ -168,16 +171,24 @@ pub fn plans(
             serve,
             position: lines.position(&key),
         };
-        reachable(&key, &plan, &plans, domain, lines, mistakes);
+        reachable(&key, &plan, &plans, (domain, hostnames), lines, mistakes);
         plans.push(plan);
     }
     plans
 }
 
-fn reachable(key: &str, plan: &Plan, before: &[Plan], domain: &str, lines: &Lines, mistakes: &mut Mistakes) {
-    if !plan.domain.can_hold(domain) {
+fn reachable(
+    key: &str,
+    plan: &Plan,
+    before: &[Plan],
+    (domain, hostnames): (&str, &[TunnelName]),
+    lines: &Lines,
+    mistakes: &mut Mistakes,
+) {
+    if !plan.domain.can_hold(domain, hostnames.iter()) {
         let problem = format!(
-            "no tunnel of this proxy has a host like {}: they are under {domain} (domain, --domain)",
+            "no tunnel of this proxy has a host like {}: they are under {domain} (domain, --domain), or listed with a key \
+             (registration.key.domains)",
             plan.domain
         );
         mistakes.warn(lines.wrong(&format!("{key}.domain"), problem));

@@ -15,16 +15,20 @@ use super::{
     bus::{InFile, RedisBus},
     cli::ProxyArgs,
     document::{self, Lines, Mistakes},
+    door,
     file::{self, LimitsTable, ProxyFile},
     legacy::Legacy,
+    observe::ProxyPlan,
+    open_files,
     plugins::{Sources, Wanted, wanted},
     policy::{self, Plan},
+    registration::{Door, Given, Said},
     units::Size,
-    values::{AdminListen, Domain, Listen, Written},
+    values::{Domain, Listen, Written},
 };
 use crate::{
     plugin::Role,
-    proxy::{Config, Dialects, Limits},
+    proxy::{Config, Dialects, Limits, Registration, door::DoorSettings},
     wire::MAX_HEADERS,
 };
 
@@ -34,6 +38,8 @@ pub struct ProxySettings {
     pub config: Config,
     /// What to write, and how.
     pub output: Output,
+    /// What an operator sees, and who may see it.
+    pub observe: ProxyPlan,
     /// What an operator may have overlooked.
     pub advice: Vec<String>,
     /// The Redis that is the bus, if one is.
@@ -48,12 +54,16 @@ pub struct ProxySettings {
     pub file: Option<PathBuf>,
     /// The files that were read.
     pub sources: Sources,
+    /// Who has said whether every key may register.
+    pub said: Said,
+    /// Nobody but this machine gets here.
+    pub private: bool,
     /// What of the file can't be changed while the proxy runs.
     fixed: toml::Table,
 }
 
 /// Keys of the file that can be changed while the proxy runs.
-const RELOADABLE: &[&str] = &["plugin", "application", "policy", "secrets"];
+const RELOADABLE: &[&str] = &["plugin", "application", "policy", "registration", "secrets", "tls"];
 
 /// How long a stopping proxy waits by default: as long as a slow answer may take to begin.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
@@ -99,8 +109,24 @@ impl ProxySettings {
             role: Role::Proxy,
         };
         let mut wanted = written.wanted(&mut sources, mistakes);
-        let Domain(under) = domain.unwrap_or_default();
-        let plans = policy::plans(&file.policy, &under, &written, &mut wanted, &mut sources, mistakes);
+        let domain = domain.unwrap_or_default();
+        let door = Door {
+            listen: args.listen.or(file.listen.as_ref().map(|listen| listen.0)).unwrap_or_default().0,
+            domain: &domain,
+            public_url: args
+                .public_url
+                .as_ref()
+                .or(file.public_url.as_ref().map(|url| &url.0))
+                .map(|url| &url.0),
+        };
+        let given = Given { open: args.open_registration, keys: args.allow_key.clone() };
+        let (registration, said) = door.rules(&file.registration, &given, &lines, &mut sources, mistakes);
+        let private = door.strangers().is_none();
+        let hostnames: Vec<_> =
+            registration.keys.values().flat_map(|key| key.domains.iter().cloned()).collect();
+        let Domain(under) = &domain;
+        let plans =
+            policy::plans(&file.policy, under, &hostnames, &written, &mut wanted, &mut sources, mistakes);
         policy::unused(&plans, &wanted, &lines, mistakes);
         let plugin_cache =
             file.plugin_cache.as_ref().map(|cache| lines.resolve("plugin_cache", cache)).transpose();
@@ -108,10 +134,37 @@ impl ProxySettings {
         let fixed = text.map(|(_, text)| document::without(text, RELOADABLE)).unwrap_or_default();
         let bus = InFile { bus: file.bus.take(), password: file.bus_password.as_ref(), lines: &lines };
         let bus = bus.choose(args.bus.take(), &mut sources, mistakes, &mut advice);
+        let admin = args.admin.or(file.admin.as_ref().map(|admin| admin.0)).map(|admin| admin.0);
+        let observe =
+            ProxyPlan::new(&file.observe(), &args.admin_args, admin, &lines, &mut sources, mistakes);
+        let door = door::InFile {
+            tls: file.tls.take(),
+            http: file.http.take(),
+            proxy_protocol: file.proxy_protocol.take(),
+            http2: file.http2,
+            lines: &lines,
+        };
+        let door = door.choose(&args.door, under, &mut sources, mistakes);
         let (mut config, output) = combine(args, file, &lines, mistakes, &mut advice);
+        config.door = door;
         config.redis = bus.as_ref().map(|bus| bus.redis.clone());
+        config.registration = registration;
         let file = text.map(|(path, _)| path.to_owned());
-        Ok(Self { config, output, advice, bus, plans, wanted, plugin_cache, file, sources, fixed })
+        Ok(Self {
+            config,
+            output,
+            observe,
+            advice,
+            bus,
+            plans,
+            wanted,
+            plugin_cache,
+            file,
+            sources,
+            said,
+            private,
+            fixed,
+        })
     }
 
     /// Keys whose values would have to be other than those of a proxy that runs.
@@ -125,6 +178,11 @@ impl ProxySettings {
             && address(self) != address(running)
         {
             differs.push("bus_password".to_owned());
+        }
+        if self.observe.admin_token != running.observe.admin_token
+            && !differs.iter().any(|key| key == "admin_token")
+        {
+            differs.push("admin_token".to_owned());
         }
         differs
     }
@@ -142,7 +200,6 @@ fn combine(
     let public_url = args.public_url.or(value(file.public_url)).map(|url| url.0);
     let domain = args.domain.or(value(file.domain));
     advice.extend(misleading(listen, public_url.is_some() || domain.is_some()));
-    advice.extend(admin.and_then(open_to_all));
     let answer_timeout = args.answer_timeout.or(value(file.answer_timeout));
     let grace_period = args.grace_period.or(value(file.grace_period));
     let mut limits = limits(file.limits, lines, mistakes);
@@ -152,9 +209,11 @@ fn combine(
     set(&mut limits.max_websocket_message, args.max_websocket_message.map(Size::in_memory));
     let config = Config {
         listen: listen.0,
+        door: DoorSettings::default(),
         domain: domain.unwrap_or_default().0,
         public_url,
         also_known_as: either(args.also_known_as, file.also_known_as).map(|url| url.0).collect(),
+        registration: Registration::default(),
         trusted_proxies: either(args.trusted_proxy, file.trusted_proxies).map(|net| net.0).collect(),
         policies: Vec::new(),
         dialects: args.dialects.or(file.dialects).map_or_else(Dialects::default, |list| list.0),
@@ -163,6 +222,7 @@ fn combine(
         answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
         grace_period: grace_period.map_or(GRACE_PERIOD, |time| time.0),
         limits,
+        observe: Default::default(),
         report: Arc::new(|_| {}),
     };
     (config, Output::new(&args.output, file.log_format))
@@ -192,7 +252,11 @@ fn limits(table: LimitsTable, lines: &Lines, mistakes: &mut Mistakes) -> Limits 
     set(&mut limits.max_sessions_per_name, table.max_sessions_per_name.map(NonZeroUsize::get));
     set(&mut limits.max_unregistered, table.max_unregistered.map(NonZeroUsize::get));
     set(&mut limits.registration_timeout, table.registration_timeout.map(|time| time.0.0));
+    set(&mut limits.idle_timeout, table.idle_timeout.map(|time| time.0.0));
+    open_files::bound(&mut limits, table.max_connections, table.max_connections_per_address, lines, mistakes);
     set(&mut limits.header_timeout, table.header_timeout.map(|time| time.0.0));
+    set(&mut limits.pace.stall, table.stall_timeout.map(|time| time.0.0));
+    set(&mut limits.pace.least, table.min_rate.map(|rate| rate.0.0));
     set(&mut limits.rate, table.rate.map(|rate| rate.0.0));
     set(&mut limits.ping_after, table.ping_after.map(|time| time.0.0));
     limits
@@ -209,7 +273,7 @@ fn value<T>(written: Option<Written<T>>) -> Option<T> {
 }
 
 /// The flags if there are any, else the file's list.
-fn either<T>(flags: Vec<T>, file: Option<Vec<Written<T>>>) -> impl Iterator<Item = T> {
+pub(super) fn either<T>(flags: Vec<T>, file: Option<Vec<Written<T>>>) -> impl Iterator<Item = T> {
     let file = if flags.is_empty() { file.unwrap_or_default() } else { Vec::new() };
     flags.into_iter().chain(file.into_iter().map(|written| written.0))
 }
@@ -226,22 +290,16 @@ fn misleading(Listen(listen): Listen, has_name: bool) -> Option<String> {
     })
 }
 
-/// It tells about every tunnel together, and asks nobody who he is.
-fn open_to_all(AdminListen(admin): AdminListen) -> Option<String> {
-    (!admin.ip().is_loopback()).then(|| {
-        format!(
-            "the admin listener is on {admin}, where it asks nobody for a password: whoever reaches it reads this node's \
-             health and numbers; let nobody through to it but your load balancer and your monitor"
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
+    use crate::proxy::Pace;
     use crate::settings::cli::{Cli, Command, LogFormat};
 
     const FILE: &str = r#"
+        registration = { open = true }
         listen = "127.0.0.1:7000"
         domain = "file.example"
         admin = "127.0.0.1:7001"
@@ -258,6 +316,8 @@ mod tests {
         max_exchanges = 7
         rate = "10/s"
         ping_after = "3s"
+        stall_timeout = "20s"
+        min_rate = "1kB/s"
     "#;
 
     fn settings(line: &str, file: &str) -> Result<ProxySettings, SettingsError> {
@@ -298,6 +358,7 @@ mod tests {
         assert_eq!(config.limits.max_body, Some(1_000_000));
         assert_eq!((config.limits.max_headers, config.limits.max_exchanges), (50, 7));
         assert_eq!(config.limits.ping_after, Duration::from_secs(3));
+        assert_eq!(config.limits.pace, Pace { stall: Duration::from_secs(20), least: NonZeroU64::new(1000) });
         assert_eq!(config.limits.rate.unwrap().burst.get(), 20);
         assert_eq!(output.format, LogFormat::Json);
     }
@@ -332,11 +393,14 @@ mod tests {
     }
 
     #[test]
-    fn an_admin_listener_that_others_reach_is_warned_of() {
-        let advice = |line| settings(line, "").unwrap().advice;
-        assert!(advice("tunnel proxy --admin 0.0.0.0:6520")[0].contains("asks nobody for a password"));
-        assert_eq!(advice("tunnel proxy --admin 127.0.0.1:6520"), [""; 0]);
-        assert_eq!(advice("tunnel proxy --admin [::1]:6520"), [""; 0]);
+    fn an_admin_listener_that_others_reach_has_a_token() {
+        let wrong = settings("tunnel proxy --admin 0.0.0.0:6520", "").err().map(|error| error.to_string());
+        assert!(wrong.unwrap().contains("--admin-token-file"));
+        for line in
+            ["--admin 127.0.0.1:6520", "--admin [::1]:6520", "--admin 0.0.0.0:6520 --admin-open health"]
+        {
+            assert_eq!(settings(&format!("tunnel proxy {line}"), "").unwrap().advice, [""; 0], "{line}");
+        }
         let [running, changed] =
             ["1", "2"].map(|port| settings("tunnel proxy", &format!("admin = '127.0.0.1:{port}'")).unwrap());
         assert_eq!(changed.differs_from(&running), ["admin"]);

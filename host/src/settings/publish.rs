@@ -12,6 +12,7 @@ use super::{
     SettingsError,
     client::{ClientSettings, Published},
     document::Mistakes,
+    observe,
     plugins::{Loader, Pack, Sources, Wanted, cache},
     reload::{InForce, Reloadable, keep_up},
     report::Reporter,
@@ -21,6 +22,7 @@ use crate::{
     client::{self, Origin},
     exchange::{Forward, Swap},
     plugin::Chain,
+    trace::{Hop, Inward, Onward, Tracer, Tracing},
 };
 
 /// Publishes every target until a signal comes, or one of them is refused for good.
@@ -34,11 +36,27 @@ pub(super) async fn publish(
     let mut loader = Loader::new(cache, reporter.clone());
     let pack = loader.load(&settings.wanted, &mut mistakes).await;
     mistakes.settle()?;
+    let tracing = settings.observe.begin()?;
+    let tracer = tracing.as_ref().map(Tracing::tracer);
     let mut services = Vec::new();
     for published in &settings.published {
-        services.push(Service::new(published, &pack, settings.max_websocket_message())?);
+        services.push(Service::new(published, &pack, settings.max_websocket_message(), tracer.clone())?);
     }
     loader.keep(pack);
+    let metrics = client::Metrics::new();
+    metrics.register_foreign(observe::process);
+    let _listener = match settings.observe.metrics {
+        Some(address) => {
+            let listening = metrics.listen(address, loader.engine()).await;
+            let listener = listening.map_err(|source| Failure::Metrics { address, source })?;
+            if !address.ip().is_loopback() {
+                tracing::warn!("whoever reaches {address} reads this client's numbers");
+            }
+            reporter.metrics(listener.address);
+            Some(listener)
+        }
+        None => None,
+    };
 
     let (key, new) = client::key::load_or_create(&settings.key)?;
     if new {
@@ -48,6 +66,7 @@ pub(super) async fn publish(
     let mut clients = JoinSet::new();
     for (published, service) in settings.published.iter().zip(&services) {
         let report = reporter.client(published.name.as_deref());
+        let report = metrics.watch(published.name.as_deref(), report);
         let config = settings.config(published, service.pipeline.clone(), key.clone(), report);
         clients.spawn(client::run(config, stop.clone()));
     }
@@ -56,6 +75,9 @@ pub(super) async fn publish(
         never = keep_up(settings, again, &mut loader, &mut services, reporter) => match never {},
     };
     loader.settled().await;
+    if let Some(tracing) = tracing {
+        tracing.finish().await;
+    }
     result
 }
 
@@ -91,7 +113,7 @@ impl InForce<ClientSettings> for Vec<Service> {
         }
         for (service, published) in self.iter().zip(&running.published) {
             let Some(now) = changed.published.iter().find(|now| now.name == published.name) else { continue };
-            service.pipeline.replace(way(now, pack, &service.origin));
+            service.pipeline.replace(way(now, pack, &service.origin, service.tracer.as_ref()));
         }
     }
 }
@@ -100,18 +122,42 @@ impl InForce<ClientSettings> for Vec<Service> {
 struct Service {
     origin: Arc<dyn Forward>,
     pipeline: Arc<Swap>,
+    tracer: Option<Tracer>,
 }
 
 impl Service {
-    fn new(published: &Published, pack: &Pack, max_websocket_message: usize) -> Result<Self, Failure> {
-        let origin: Arc<dyn Forward> = Arc::new(Origin::new(&published.origin, max_websocket_message)?);
-        let pipeline = Arc::new(Swap::new(way(published, pack, &origin)));
-        Ok(Self { origin, pipeline })
+    fn new(
+        published: &Published,
+        pack: &Pack,
+        max_websocket_message: usize,
+        tracer: Option<Tracer>,
+    ) -> Result<Self, Failure> {
+        let mut origin: Arc<dyn Forward> = Arc::new(Origin::new(&published.origin, max_websocket_message)?);
+        if let Some(tracer) = &tracer {
+            let authority = &published.origin.authority;
+            let server = Some((authority.host().to_owned(), authority.port_u16()));
+            origin = Arc::new(Onward::new(tracer.clone(), Hop { name: "origin", server }, origin));
+        }
+        let pipeline = Arc::new(Swap::new(way(published, pack, &origin, tracer.as_ref())));
+        Ok(Self { origin, pipeline, tracer })
     }
 }
 
 /// A target's plugins, and what answers behind them: its application, or the origin.
-fn way(published: &Published, pack: &Pack, origin: &Arc<dyn Forward>) -> Arc<dyn Forward> {
+fn way(
+    published: &Published,
+    pack: &Pack,
+    origin: &Arc<dyn Forward>,
+    tracer: Option<&Tracer>,
+) -> Arc<dyn Forward> {
+    let way = behind(published, pack, origin);
+    match tracer {
+        Some(tracer) => Arc::new(Inward::new(tracer.clone(), way)),
+        None => way,
+    }
+}
+
+fn behind(published: &Published, pack: &Pack, origin: &Arc<dyn Forward>) -> Arc<dyn Forward> {
     let served = published.serve.as_ref().and_then(|name| pack.application(name));
     let last: Arc<dyn Forward> = match served {
         Some(application) => Arc::clone(application) as _,

@@ -121,6 +121,12 @@ impl Reporter {
         }
     }
 
+    /// Takes lines that are written as they are, among all others; which of them can't be written is told by their number.
+    pub fn lines(&self) -> Arc<dyn Fn(String) + Send + Sync> {
+        let printer = self.printer.clone();
+        Arc::new(move |line| printer.print(line, Weight::Exchange))
+    }
+
     /// What the proxy tells.
     pub fn proxy(&self) -> Arc<dyn Fn(proxy::Event) + Send + Sync> {
         let reporter = self.clone();
@@ -139,6 +145,15 @@ impl Reporter {
             LogFormat::Json => self.proxy(),
             LogFormat::Text => Arc::new(|_| {}),
         }
+    }
+
+    /// Where a client's metrics are.
+    pub fn metrics(&self, address: std::net::SocketAddr) {
+        let line = match self.format {
+            LogFormat::Json => json::metrics(address),
+            LogFormat::Text => text::metrics(address),
+        };
+        self.printer.print(line, Weight::Milestone);
     }
 
     /// A key was made.

@@ -23,15 +23,17 @@ use super::{
     Output, SettingsError,
     author::{self, AuthorError, PluginCommand},
     check,
-    cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs},
+    cli::{Cli, ClientArgs, Command, DemoArgs, KeyCommand, LogFormat, ProxyArgs, ProxyTool},
     client::{ClientSettings, default_key},
     demo_plugins,
     document::Mistakes,
-    key, log,
+    key, log, open_files, operate,
     proxy::ProxySettings,
     publish::publish,
+    registration::{self, InviteError},
     report::Reporter,
     serve::serve,
+    service,
     signals::Signals,
     values::{Domain, Listen},
 };
@@ -49,12 +51,20 @@ pub enum Failure {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Author(#[from] AuthorError),
+    #[error(transparent)]
+    Service(#[from] service::ServiceError),
+    #[error(transparent)]
+    Invite(#[from] InviteError),
     #[error("{}", in_full(.0))]
     Key(#[from] KeyError),
     #[error("{}", in_full(.0))]
     Origin(#[from] client::OriginError),
     #[error("{}", in_full(.0))]
     Refused(#[from] client::Refused),
+    #[error(transparent)]
+    Tool(#[from] operate::ToolError),
+    #[error("metrics can't be told on {address} (--metrics): {source}")]
+    Metrics { address: SocketAddr, source: io::Error },
     #[error("{}", in_full(.0))]
     Bind(BindError),
     #[error("the sample page of the demo can't listen: {0}")]
@@ -89,12 +99,14 @@ fn in_full(error: &(dyn Error + 'static)) -> String {
 /// # Errors
 /// The settings can't be used, the proxy refuses the client for good, or an address is taken.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
+    open_files::raise();
     match cli.command {
         None => run_client(cli.client).await,
         Some(Command::Proxy(args)) => run_proxy(*args).await,
         Some(Command::Demo(args)) => run_demo(args).await,
         Some(Command::Key(command)) => run_key(command),
         Some(Command::Plugin(command)) => run_author(command).await,
+        Some(Command::Service(command)) => print(service::service(command)?.as_bytes()),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tunnel", &mut script);
@@ -123,6 +135,13 @@ async fn run_client(args: ClientArgs) -> Result<(), Failure> {
 }
 
 async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
+    match &args.tool {
+        Some(ProxyTool::Invite(args)) => {
+            return print(format!("{}\n", registration::invite(args)?).as_bytes());
+        }
+        Some(ProxyTool::Running(operation)) => return print(operate::operate(operation).await?.as_bytes()),
+        None => {}
+    }
     let format = args.output.log_format;
     let mut mistakes = Mistakes::default();
     let load = |mistakes: &mut Mistakes| ProxySettings::load(&args, mistakes);
@@ -212,9 +231,12 @@ fn is_taken(error: &(dyn Error + 'static)) -> bool {
 fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
     proxy::Config {
         listen,
+        door: proxy::door::DoorSettings::default(),
         domain: Domain::default().0,
         public_url: None,
         also_known_as: Vec::new(),
+        // It listens on this machine alone, as was asked for, and ends with its user's terminal.
+        registration: proxy::Registration::open(),
         trusted_proxies: Vec::new(),
         policies: Vec::new(),
         dialects: proxy::Dialects::default(),
@@ -225,6 +247,7 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         grace_period: Duration::from_millis(500),
         // The page shows an upload's progress, which takes more than the 500 kB of a public proxy.
         limits: proxy::Limits { max_body: Some(1_000_000_000), ..proxy::Limits::default() },
+        observe: proxy::observe::Observe::default(),
         report: reporter.demo_proxy(),
     }
 }
@@ -241,12 +264,16 @@ fn demo_client(
         host_header: HostHeader::Keep,
         insecure: false,
         connect_timeout: Duration::from_secs(10),
+        protocol: Default::default(),
     };
     let max_websocket_message = proxy::Limits::default().max_websocket_message;
     Ok(client::Config {
         proxy: url_of(proxy),
+        proxy_ca: None,
         key,
         session: None,
+        hostname: None,
+        invitation: None,
         connections: 1,
         target: format!("http://{sample}"),
         pipeline: Arc::new(Origin::new(&origin, max_websocket_message)?),

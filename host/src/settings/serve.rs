@@ -6,12 +6,13 @@ use super::{
     plugins::{Loader, Pack, Sources, Wanted, cache},
     policy,
     proxy::ProxySettings,
+    registration::Said,
     reload::{InForce, Reloadable, keep_up},
     report::Reporter,
     run::{Failure, stop_on_signals},
 };
 use crate::proxy::{
-    self,
+    self, RegistrationSwitch, TlsSwitch,
     policy::{Policy, PolicySwitch},
 };
 
@@ -35,6 +36,9 @@ pub(super) async fn prepare(
     let cache = if settings.wanted.is_empty() { None } else { cache::folder(settings.plugin_cache.clone()) };
     let mut loader = Loader::new(cache, reporter.clone()).sharing(settings.config.redis.as_ref());
     let pack = loader.load(&settings.wanted, mistakes).await;
+    if let Said::NobodyMay(nobody) = &settings.said {
+        mistakes.push(nobody.clone());
+    }
     mistakes.refuse()?;
     settings.config.policies = policies(&settings, &pack);
     let plugins = pack.len();
@@ -59,14 +63,18 @@ pub(super) async fn serve(
         bus.welcome().await?;
     }
     settings.config.report = reporter.proxy();
+    let running = settings.observe.begin(&mut settings.config, loader.engine(), reporter)?;
     let stop = stop_on_signals(reporter.clone())?;
     let proxy = proxy::bind(settings.config.clone()).await.map_err(Failure::Bind)?;
-    let mut in_force = proxy.policies();
+    let private = settings.private;
+    let (policies, tls, registration) = (proxy.policies(), proxy.tls(), proxy.registration());
+    let mut in_force = Switches { policies, tls, registration, private };
     tokio::select! {
         () = proxy.run(stop) => {}
         never = keep_up(settings, again, &mut loader, &mut in_force, reporter) => match never {},
     }
     loader.settled().await;
+    running.finish().await;
     Ok(())
 }
 
@@ -80,11 +88,37 @@ impl Reloadable for ProxySettings {
     }
 }
 
-impl InForce<ProxySettings> for PolicySwitch {
+/// What of a running proxy can be replaced.
+struct Switches {
+    policies: PolicySwitch,
+    tls: Option<TlsSwitch>,
+    registration: RegistrationSwitch,
+    /// Nobody but this machine gets to where it listens.
+    private: bool,
+}
+
+impl InForce<ProxySettings> for Switches {
     fn replace(&mut self, running: &ProxySettings, changed: &ProxySettings, pack: &Pack) {
         for key in changed.differs_from(running) {
             tracing::warn!("{key} has changed; that takes effect at the next start");
         }
-        PolicySwitch::replace(self, &policies(changed, pack));
+        match (&self.tls, &changed.config.door.tls) {
+            (Some(tls), Some(settings)) => {
+                if let Err(error) = tls.replace(settings.clone()) {
+                    tracing::warn!(%error, "TLS stays as it is");
+                }
+            }
+            (None, None) => {}
+            _ => tracing::warn!("TLS was switched on or off; that takes effect at the next start"),
+        }
+        self.policies.replace(&policies(changed, pack));
+        let mut rules = changed.config.registration.clone();
+        match &changed.said {
+            Said::ByOperator => {}
+            // What the file says of its address may be other than where it listens: nobody has said that the door is to be open.
+            Said::ByNobody => rules.open = self.private,
+            Said::NobodyMay(nobody) => tracing::warn!("nobody may register any more: {nobody}"),
+        }
+        self.registration.replace(rules);
     }
 }

@@ -25,7 +25,7 @@ const RED: Style = AnsiColor::Red.on_default();
 const LONGEST: usize = 200;
 
 /// The text as it may be shown: control and direction characters spelt out, cut if it is very long.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for (n, c) in text.chars().enumerate() {
         if n == LONGEST {
@@ -83,6 +83,11 @@ pub(super) fn reload_failed(reason: &str) -> String {
     // One mistake a line.
     let lines: Vec<String> = reason.lines().map(shown).collect();
     format!("  {YELLOW}Not reloaded{YELLOW:#}: {}\n  What was in force stays.", lines.join("\n  "))
+}
+
+/// Where a client's metrics are.
+pub(super) fn metrics(address: std::net::SocketAddr) -> String {
+    format!("  Metrics      http://{address}/metrics")
 }
 
 /// A key was made.
@@ -191,16 +196,17 @@ fn duration(time: Duration) -> String {
 /// What the proxy tells.
 pub(super) fn proxy(event: &proxy::Event) -> String {
     match event {
-        proxy::Event::Listening { address, public_url, admin } => {
+        proxy::Event::Listening { address, public_url, http, admin } => {
             let who =
                 if address.ip().is_loopback() { "this machine alone" } else { "everyone who can reach it" };
             let url = shown(public_url);
-            let admin =
-                admin.map(|admin| format!("  Admin        http://{admin}/metrics, /readyz, /healthz\n"));
-            let (admin, end) = (admin.unwrap_or_default(), how_to_end());
+            let admin = admin
+                .map(|admin| format!("  Admin        http://{admin}/metrics, /readyz, /healthz, /api/v1\n"));
+            let http = http.map(|http| format!("  Plain HTTP   {http} (leads to https)\n"));
+            let (http, admin, end) = (http.unwrap_or_default(), admin.unwrap_or_default(), how_to_end());
             format!(
                 "  Listening    {address} ({who})\n  Public URL   {BOLD}{url}{BOLD:#}\n  \
-                 To publish   tunnel 3000 --proxy {}\n{admin}{end}",
+                 To publish   tunnel 3000 --proxy {}\n{http}{admin}{end}",
                 url.trim_end_matches('/')
             )
         }
@@ -283,6 +289,7 @@ mod tests {
         let listening = proxy::Event::Listening {
             address: "127.0.0.1:6519".parse().unwrap(),
             public_url: "http://localhost:6519/".to_owned(),
+            http: None,
             admin: Some("127.0.0.1:6520".parse().unwrap()),
         };
         let text = anstream::adapter::strip_str(&proxy(&listening)).to_string();

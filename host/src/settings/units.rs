@@ -2,10 +2,14 @@
 //!
 //! Like `values`: parsed once, the same on the command line and in a file, and every error says what to write.
 
-use std::{num::NonZeroU32, str::FromStr, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    str::FromStr,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::values::Wrong;
 use crate::proxy::Rate;
@@ -72,7 +76,23 @@ impl FromStr for Wait {
     }
 }
 
-/// A rate limit, or `off`: `1000/s`, or with the burst named, `1000/s,burst=5000`; by default twice the rate.
+/// A length of time that may be counted in days, or none at all: `180d`, `0s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongTime(pub Duration);
+
+impl FromStr for LongTime {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        let days = SpanRelativeTo::days_are_24_hours();
+        let span = text.trim().parse::<Span>().and_then(|span| span.to_duration(days)).ok();
+        let time = span.and_then(|time| Duration::try_from(time).ok());
+        time.map(Self)
+            .ok_or_else(|| Wrong(format!("\"{text}\" is no time; write a number and a unit: 180d, 52w, 24h")))
+    }
+}
+
+/// A rate limit, or `off`: `1000/s`, `10/min`, or with the burst named, `1000/s,burst=5000`; by default twice the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit(pub Option<Rate>);
 
@@ -85,26 +105,62 @@ impl FromStr for RateLimit {
         }
         let wrong = || {
             Wrong(format!(
-                "\"{text}\" is no rate; write 1000/s, with a burst 1000/s,burst=5000 (each at least 1), or off"
+                "\"{text}\" is no rate; write 1000/s or 10/min, with a burst 1000/s,burst=5000 (each at least 1), or off"
             ))
         };
         let (rate, burst) = match text.split_once(',') {
             Some((rate, burst)) => (rate, Some(burst.trim().strip_prefix("burst=").ok_or_else(wrong)?)),
             None => (text, None),
         };
-        let per_second: NonZeroU32 =
-            rate.trim().strip_suffix("/s").and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+        let (number, per) = match rate.trim().split_once('/') {
+            Some((number, "s")) => (number, 1),
+            Some((number, "min")) => (number, 60),
+            _ => return Err(wrong()),
+        };
+        let tokens: NonZeroU32 = number.parse().map_err(|_| wrong())?;
         let burst = match burst {
             Some(burst) => burst.parse().map_err(|_| wrong())?,
-            None => per_second.saturating_mul(NonZeroU32::new(2).expect("not zero")),
+            None => tokens.saturating_mul(NonZeroU32::new(2).expect("not zero")),
         };
-        Ok(Self(Some(Rate::per_second(per_second, burst))))
+        Ok(Self(Some(Rate { tokens, per: Duration::from_secs(per), burst })))
+    }
+}
+
+/// The bytes a second that are expected at least, or `off`: `240B/s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeastRate(pub Option<NonZeroU64>);
+
+impl FromStr for LeastRate {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let size = text.trim().strip_suffix("/s").and_then(|size| size.parse::<Size>().ok());
+        match size.and_then(|size| NonZeroU64::new(size.0)) {
+            Some(least) => Ok(Self(Some(least))),
+            None => Err(Wrong(format!(
+                "\"{text}\" is no rate of bytes; write a size a second, 240B/s or 1kB/s, or \"off\""
+            ))),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_least_rate_is_a_size_a_second() {
+        assert_eq!("240B/s".parse(), Ok(LeastRate(NonZeroU64::new(240))));
+        assert_eq!("1 KiB/s".parse(), Ok(LeastRate(NonZeroU64::new(1024))));
+        assert_eq!("off".parse(), Ok(LeastRate(None)));
+        for text in ["240", "0B/s", "-1B/s", "/s", "240B/m"] {
+            let Wrong(why) = text.parse::<LeastRate>().unwrap_err();
+            assert!(why.contains("240B/s"), "{text}: {why}");
+        }
+    }
 
     #[test]
     fn sizes_are_decimal_or_binary_as_written() {

@@ -10,10 +10,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{
     error::DecodeError,
     notes::{self, Notes},
+    tls::{ClientCertificate, MAX_SUBJECT, Tls},
 };
 
 /// How deep an unknown value may nest; skipping it is a recursion, and the stack is not endless.
 const MAX_DEPTH: u8 = 16;
+
+/// Items of what is established of TLS: more than this version knows, so that later ones may add to it.
+const MOST_OF_TLS: usize = 16;
 
 /// Writes one message: a map with unsigned keys. Keys go in ascending order, as deterministic encoding wants
 /// (RFC 8949 section 4.2.1).
@@ -70,6 +74,21 @@ impl Writer {
         for (name, value) in notes.iter() {
             self.push_text(name.as_bytes());
             self.push_text(value.as_bytes());
+        }
+    }
+
+    /// What is established of a visitor's TLS: four texts, of which the last two are empty if there is nothing, and of a visitor with a
+    /// certificate its subject and its digest.
+    pub(super) fn tls(&mut self, key: u64, tls: &Tls) {
+        self.key(key);
+        self.push(Header::Array(Some(if tls.client.is_some() { 6 } else { 4 })));
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        for text in [&tls.version, &tls.cipher, &text(&tls.server_name), &text(&tls.alpn)] {
+            self.push_text(text.as_bytes());
+        }
+        if let Some(client) = &tls.client {
+            self.push_text(client.subject.as_bytes());
+            self.push_bytes(&client.sha256);
         }
     }
 
@@ -203,6 +222,27 @@ impl Reader {
             read.set(name, value).map_err(|_| wrong.clone())?;
         }
         Ok(read)
+    }
+
+    /// What is established of a visitor's TLS, as it was written. More than is known here may follow.
+    pub(super) fn tls(&mut self) -> Result<Tls, DecodeError> {
+        let at = self.at;
+        let wrong = DecodeError::WrongType { at, wanted: "four texts, or six items with a certificate's" };
+        let items = match self.pull()? {
+            Header::Array(Some(items @ (4 | 6..=MOST_OF_TLS))) => items,
+            _ => return Err(wrong),
+        };
+        let mut text = || self.string(MAX_SUBJECT);
+        let (version, cipher, server_name, alpn) = (text()?, text()?, text()?, text()?);
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        let mut tls = Tls { version, cipher, server_name: some(server_name), alpn: some(alpn), client: None };
+        if items >= 6 {
+            let subject = self.string(MAX_SUBJECT)?;
+            let sha256 = self.bytes()?[..].try_into().map_err(|_| wrong)?;
+            tls.client = Some(ClientCertificate { subject, sha256 });
+        }
+        (6..items).try_for_each(|_| self.skip())?;
+        Ok(tls)
     }
 
     /// Passes over one item of any kind.

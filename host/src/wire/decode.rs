@@ -1,12 +1,12 @@
 //! Bytes into messages, bounded before anything is allocated.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    MAX_PART, MAX_TEXT, NodeId, Notes, TunnelName,
+    MAX_PART, MAX_TEXT, NodeId, Notes, Tls, TunnelName,
     cbor::Reader,
     error::DecodeError,
     message::{
@@ -97,14 +97,16 @@ struct Fields {
     max_exchanges: u64,
     refusal: Option<String>,
     retry: bool,
+    retry_after: Option<Duration>,
     notes: Notes,
     node: Option<NodeId>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Fields {
     fn read(&mut self, reader: &mut Reader, limits: &Limits) -> Result<(), DecodeError> {
         let key = reader.number()?;
-        if key > key::NODE {
+        if key > key::RETRY_AFTER {
             return reader.skip();
         }
         if key == key::KIND || self.seen & (1 << key) != 0 {
@@ -145,7 +147,9 @@ impl Fields {
                 let node = reader.string(MAX_TEXT)?.parse();
                 self.node = Some(node.map_err(|_| DecodeError::WrongType { at, wanted: "a node's name" })?);
             }
-            _ => unreachable!("the keys up to NODE are all named above"),
+            key::TLS => self.tls = Some(Arc::new(reader.tls()?)),
+            key::RETRY_AFTER => self.retry_after = Some(Duration::from_secs(reader.number()?)),
+            _ => unreachable!("the keys up to RETRY_AFTER are all named above"),
         }
         Ok(())
     }
@@ -209,6 +213,7 @@ impl Fields {
             target,
             headers: self.headers,
             visitor: self.visitor,
+            tls: self.tls,
             notes: self.notes,
             body: self.data,
             end: self.end,
@@ -224,7 +229,8 @@ impl Fields {
 
     fn into_registration_response(self) -> Result<Message, DecodeError> {
         if let Some(code) = self.refusal {
-            let outcome = Err(Refusal { code, text: self.text, retry: self.retry });
+            let Self { text, retry, retry_after, .. } = self;
+            let outcome = Err(Refusal { code, text, retry, retry_after });
             return Ok(Message::RegistrationResponse { id: self.id, outcome });
         }
         let Some(name) = self.name else {

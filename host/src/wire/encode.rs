@@ -88,6 +88,9 @@ fn encode_registration(message: &Message) -> Bytes {
             map.text(key::TEXT, &refusal.text);
             map.text(key::REFUSAL, &refusal.code);
             map.flag(key::RETRY, refusal.retry);
+            if let Some(wait) = refusal.retry_after {
+                map.number(key::RETRY_AFTER, wait.as_secs());
+            }
             map.finish()
         }
         _ => unreachable!("called for registrations only"),
@@ -115,6 +118,9 @@ fn encode_request(kind: u64, request: &RequestStart) -> Bytes {
     }
     if !request.notes.is_empty() {
         map.notes(key::NOTES, &request.notes);
+    }
+    if let Some(tls) = &request.tls {
+        map.tls(key::TLS, tls);
     }
     map.finish()
 }

@@ -1,11 +1,11 @@
 //! The messages of the tunnel protocol, version 2.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 
-use super::{NodeId, Notes, TunnelName};
+use super::{NodeId, Notes, Tls, TunnelName};
 
 /// Names an exchange within one session; never reused in it.
 pub type ExchangeNumber = u64;
@@ -20,7 +20,7 @@ pub enum Message {
         /// A COSE_Sign1, see [`registration`](super::registration).
         statement: Bytes,
     },
-    /// From the proxy: registered, or why not.
+    /// From the proxy: registered, or why not. A refusal that comes later ends the session: the registration holds no more.
     RegistrationResponse {
         /// The id of the request.
         id: u64,
@@ -105,6 +105,21 @@ pub struct Refusal {
     pub text: String,
     /// Whether the same client may succeed later without a change.
     pub retry: bool,
+    /// How long it should wait before it tries again; whole seconds. What is `None` is left to the client.
+    pub retry_after: Option<Duration>,
+}
+
+impl Message {
+    /// Bytes of a body, or of a WebSocket message, that it carries.
+    pub fn payload(&self) -> usize {
+        match self {
+            Self::HttpRequest(start) | Self::WsRequest(start) => start.body.len(),
+            Self::HttpResponse(start) | Self::WsResponse(start) => start.body.len(),
+            Self::Body(part) => part.data.len(),
+            Self::WsMessage(part) => part.data.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// The head of a request, with its body's first piece.
@@ -128,6 +143,8 @@ pub struct RequestStart {
     pub headers: HeaderMap,
     /// The visitor's address and port, if known.
     pub visitor: Option<String>,
+    /// What is established of the visitor's TLS, if there was any.
+    pub tls: Option<Arc<Tls>>,
     /// What plugins at the proxy left for those at the client.
     pub notes: Notes,
     /// The body or its first piece.
@@ -301,4 +318,6 @@ pub(super) mod key {
     pub(crate) const RETRY: u64 = 20;
     pub(crate) const NOTES: u64 = 21;
     pub(crate) const NODE: u64 = 22;
+    pub(crate) const TLS: u64 = 23;
+    pub(crate) const RETRY_AFTER: u64 = 24;
 }

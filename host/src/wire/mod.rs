@@ -15,14 +15,16 @@ pub mod notes;
 pub mod registration;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod v1;
 
 pub use decode::{Decoded, Limits};
 pub use error::DecodeError;
 pub use message::Message;
-pub use name::TunnelName;
+pub use name::{KeyName, TunnelName};
 pub use node::NodeId;
 pub use notes::Notes;
+pub use tls::Tls;
 
 /// The WebSocket subprotocol of this dialect.
 pub const SUBPROTOCOL: &str = "tunnel.v2.cbor";

@@ -38,9 +38,14 @@ const CNF_COSE_KEY: i64 = 1;
 
 const VERSION_CLAIM: &str = "version";
 const SESSION_CLAIM: &str = "session";
+const HOSTNAME_CLAIM: &str = "hostname";
+const INVITATION_CLAIM: &str = "invitation";
+
+/// Longest text of an invitation, in bytes; ours have 61.
+pub const MAX_INVITATION: usize = 128;
 
 /// What a client states.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Statement {
     /// The nonce of this connection.
     pub nonce: [u8; NONCE_LENGTH],
@@ -52,6 +57,24 @@ pub struct Statement {
     pub expires_at: i64,
     /// A label that gives this session a name of its own.
     pub session: Option<String>,
+    /// A chosen name that is wanted in place of the key's.
+    pub hostname: Option<TunnelName>,
+    /// A secret that lets the key in. It is signed with the rest, so that nobody takes it out and signs another statement for it
+    /// on the way.
+    pub invitation: Option<String>,
+}
+
+impl std::fmt::Debug for Statement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Statement")
+            .field("audience", &self.audience)
+            .field("issued_at", &self.issued_at)
+            .field("expires_at", &self.expires_at)
+            .field("session", &self.session)
+            .field("hostname", &self.hostname)
+            .field("invited", &self.invitation.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Statement {
@@ -71,6 +94,12 @@ impl Statement {
             .text_claim(VERSION_CLAIM.into(), Value::from(2));
         if let Some(session) = &self.session {
             claims = claims.text_claim(SESSION_CLAIM.into(), Value::Text(session.clone()));
+        }
+        if let Some(hostname) = &self.hostname {
+            claims = claims.text_claim(HOSTNAME_CLAIM.into(), Value::Text(hostname.to_string()));
+        }
+        if let Some(invitation) = &self.invitation {
+            claims = claims.text_claim(INVITATION_CLAIM.into(), Value::Text(invitation.clone()));
         }
         let claims = claims.build().to_vec().expect("claims are plain CBOR");
         CoseSign1Builder::new()
@@ -116,12 +145,12 @@ impl Statement {
         Ok((statement, key))
     }
 
-    /// The name that this statement registers for its key.
+    /// The name that this statement asks for. Whether its key may have it is for the proxy to say if it was chosen.
     pub fn name(&self, key: &VerifyingKey) -> TunnelName {
-        let name = TunnelName::of_key(key);
-        match &self.session {
-            Some(session) => name.with_session(session),
-            None => name,
+        match (&self.hostname, &self.session) {
+            (Some(hostname), _) => hostname.clone(),
+            (None, Some(session)) => TunnelName::of_key(key).with_session(session),
+            (None, None) => TunnelName::of_key(key),
         }
     }
 
@@ -139,6 +168,20 @@ impl Statement {
             }
             Some(_) => return Err(StatementError::BadSessionLabel),
         };
+        let hostname = match claim(&claims, &ClaimName::Text(HOSTNAME_CLAIM.into())) {
+            None => None,
+            // What looks like a key's name would be somebody else's.
+            Some(Value::Text(text)) => match text.parse::<TunnelName>() {
+                Ok(name) if name.is_chosen() => Some(name),
+                _ => return Err(StatementError::BadHostname),
+            },
+            Some(_) => return Err(StatementError::BadHostname),
+        };
+        let invitation = match claim(&claims, &ClaimName::Text(INVITATION_CLAIM.into())) {
+            None => None,
+            Some(Value::Text(text)) if (1..=MAX_INVITATION).contains(&text.len()) => Some(text.clone()),
+            Some(_) => return Err(StatementError::Malformed("its invitation is none")),
+        };
         Ok(Self {
             nonce: nonce.ok_or(StatementError::Malformed("it has no nonce of 32 bytes"))?,
             issued_at: seconds(claims.issued_at).ok_or(StatementError::Malformed("it has no issue time"))?,
@@ -146,6 +189,8 @@ impl Statement {
                 .ok_or(StatementError::Malformed("it has no expiry"))?,
             audience: claims.audience.ok_or(StatementError::Malformed("it has no audience"))?,
             session,
+            hostname,
+            invitation,
         })
     }
 
@@ -184,6 +229,12 @@ pub enum StatementError {
     /// The session's label is empty, too long, or no text.
     #[error("a session's label is 1 to {MAX_SESSION_LABEL} bytes of text")]
     BadSessionLabel,
+    /// The wanted name is none that can be chosen.
+    #[error(
+        "a wanted name is a label under the proxy's domain (blog) or a whole hostname (www.example.org), of letters, digits and \
+         hyphens; one in another script is written as its xn-- form; one that looks like a key's is never given"
+    )]
+    BadHostname,
     /// The signature doesn't belong to the key and the claims.
     #[error("the registration's signature is wrong")]
     BadSignature,
@@ -222,6 +273,7 @@ impl StatementError {
             Self::Malformed(_) => "malformed",
             Self::WrongVersion => "wrong-version",
             Self::BadSessionLabel => "bad-session-label",
+            Self::BadHostname => "bad-hostname",
             Self::BadSignature => "bad-signature",
             Self::WrongNonce => "wrong-nonce",
             Self::WrongAudience { .. } => "wrong-audience",
@@ -236,7 +288,7 @@ impl From<StatementError> for Refusal {
     fn from(error: StatementError) -> Self {
         // A clock may be set while the client goes on trying; everything else stays wrong.
         let retry = matches!(error, StatementError::Expired { .. } | StatementError::FromTheFuture { .. });
-        Self { code: error.code().into(), text: error.to_string(), retry }
+        Self { code: error.code().into(), text: error.to_string(), retry, retry_after: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Round trips of every message, and what becomes of bytes that are none.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ciborium::{Value, cbor};
@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::{
     message::{BodyPart, CancelCode, Refusal, Registered, RequestStart, ResponseStart, WsKind, WsPart},
+    tls::ClientCertificate,
     *,
 };
 
@@ -52,6 +53,19 @@ fn notes() -> impl Strategy<Value = Notes> {
 }
 
 prop_compose! {
+    fn tls()(
+        version in "1\\.[23]",
+        cipher in "[A-Z0-9_]{0,40}",
+        server_name in prop::option::of("[a-z0-9.-]{1,30}"),
+        alpn in prop::option::of("[a-z0-9/.]{1,10}"),
+        client in prop::option::of(("\\PC{0,60}", any::<[u8; 32]>())),
+    ) -> Tls {
+        let client = client.map(|(subject, sha256)| ClientCertificate { subject, sha256 });
+        Tls { version, cipher, server_name, alpn, client }
+    }
+}
+
+prop_compose! {
     fn request()(
         (id, exchange, secure, end) in (1..u64::MAX, any::<u64>(), any::<bool>(), any::<bool>()),
         method in "[A-Z!#$%&'*+.^_`|~-]{1,12}",
@@ -60,6 +74,7 @@ prop_compose! {
         visitor in prop::option::of("[0-9.:]{1,20}"),
         headers in headers(),
         notes in notes(),
+        tls in prop::option::of(tls()),
         body in data(),
         tunnel in prop::option::of(any::<[u8; 32]>()),
     ) -> RequestStart {
@@ -67,7 +82,7 @@ prop_compose! {
             tunnel: tunnel.map(|digest| {
                 base32::encode(base32::Alphabet::Rfc4648Lower { padding: false }, &digest).parse().unwrap()
             }),
-            id, exchange, secure, end, authority, headers, visitor, notes, body,
+            id, exchange, secure, end, authority, headers, visitor, notes, body, tls: tls.map(Arc::new),
             method: Method::from_bytes(method.as_bytes()).unwrap(),
             target: PathAndQuery::try_from(target).unwrap(),
         }
@@ -109,7 +124,8 @@ fn message() -> impl Strategy<Value = Message> {
                 Message::RegistrationResponse { id, outcome: Ok(registered) }
             }),
         (id.clone(), text, text, any::<bool>()).prop_map(|(id, code, text, retry)| {
-            Message::RegistrationResponse { id, outcome: Err(Refusal { code, text, retry }) }
+            let retry_after = retry.then(|| Duration::from_secs(id));
+            Message::RegistrationResponse { id, outcome: Err(Refusal { code, text, retry, retry_after }) }
         }),
         request().prop_map(Message::HttpRequest),
         request().prop_map(Message::WsRequest),
@@ -278,6 +294,8 @@ mod registration {
             issued_at: NOW,
             expires_at: NOW + 60,
             session: None,
+            hostname: None,
+            invitation: None,
         }
     }
 
@@ -296,7 +314,15 @@ mod registration {
     #[test]
     fn a_statement_says_who_signed_it() {
         let labelled = Statement { session: Some("abc".into()), ..statement() };
-        for statement in [statement(), labelled] {
+        let wished = Statement {
+            hostname: Some("blog".parse().unwrap()),
+            invitation: Some("come in".into()),
+            ..labelled.clone()
+        };
+        let hostname = wished.name(&key().verifying_key());
+        assert_eq!(hostname.as_str(), "blog", "a wish goes before a label");
+        assert!(!format!("{wished:?}").contains("come in"), "a secret has no place in a log");
+        for statement in [statement(), labelled, wished] {
             let (read, signer) = Statement::verify(&statement.sign(&key()), &NONCE, &own(), NOW).unwrap();
             assert_eq!(read, statement);
             assert_eq!(signer, key().verifying_key());
@@ -326,11 +352,24 @@ mod registration {
         );
         let empty = Statement { session: Some(String::new()), ..statement() };
         assert_eq!(verify(&empty), Err(StatementError::BadSessionLabel));
+        // What was made from a key can't be wished for, whosever it is.
+        let name = statement().name(&key().verifying_key());
+        let stolen = Statement { hostname: Some(name), ..statement() };
+        assert_eq!(verify(&stolen), Err(StatementError::BadHostname));
+        for invitation in [String::new(), "x".repeat(129)] {
+            let odd = Statement { invitation: Some(invitation), ..statement() };
+            assert!(matches!(verify(&odd), Err(StatementError::Malformed(_))));
+        }
     }
 
     #[test]
     fn any_changed_byte_is_found() {
-        let signed = statement().sign(&key());
+        let wish = Statement {
+            hostname: Some("blog".parse().unwrap()),
+            invitation: Some("come in".into()),
+            ..statement()
+        };
+        let signed = wish.sign(&key());
         for at in 0..signed.len() {
             let mut bad = signed.clone();
             bad[at] ^= 1;

@@ -70,6 +70,70 @@ async fn an_origin_that_closes_idle_connections_is_not_a_failure() {
     }
 }
 
+/// Where such an answer ends, two programs may see differently: nothing that follows it is the answer to anybody.
+#[tokio::test]
+async fn an_answer_with_two_ends_is_refused_and_its_connection_with_it() {
+    let origin = Origin::start().await.answering(|request| {
+        let framing = match request.head.target() {
+            "/length-and-chunks" => "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "/chunks-and-length" => "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+            "/two-lengths" => "Content-Length: 0\r\nContent-Length: 5\r\n\r\nfalse",
+            "/list" => "Content-Length: 0, 5\r\n\r\nfalse",
+            "/sign" => "Content-Length: +5\r\n\r\nfalse",
+            "/coding" => "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "/coding-alone" => "Transfer-Encoding: gzip\r\n\r\n",
+            "/twice" => "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            _ => "Content-Length: 4\r\n\r\nfine",
+        };
+        let false_answer = if request.head.target() == "/fine" {
+            ""
+        } else {
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse"
+        };
+        format!("HTTP/1.1 200 OK\r\n{framing}{false_answer}").into_bytes()
+    });
+    let tunnel = Tunnel::to(&origin.url()).await;
+    for target in [
+        "/length-and-chunks",
+        "/chunks-and-length",
+        "/two-lengths",
+        "/list",
+        "/sign",
+        "/coding",
+        "/coding-alone",
+        "/twice",
+    ] {
+        assert_eq!(tunnel.get("/fine").await.text(), "fine", "before {target}");
+        let connections = origin.connections();
+        tunnel.get(target).await.explained(502, "origin-failed");
+        assert_eq!(tunnel.get("/fine").await.text(), "fine", "after {target}");
+        assert_eq!(origin.connections(), connections + 1, "after {target}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_bad_chunks_breaks_off_and_its_connection_with_it() {
+    let origin = Origin::start().await.answering(|request| {
+        let chunks = match request.head.target() {
+            "/fine" => "4\r\nfine\r\n0\r\n\r\n",
+            "/size" => "4\r\nfine\r\n0x5\r\nfalse\r\n0\r\n\r\n",
+            "/end" => "4\r\nfine0\r\n\r\n",
+            _ => "4\r\nfine\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse",
+        };
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}").into_bytes()
+    });
+    let tunnel = Tunnel::to(&origin.url()).await;
+    for target in ["/size", "/end", "/response"] {
+        assert_eq!(tunnel.get("/fine").await.text(), "fine", "before {target}");
+        let connections = origin.connections();
+        let mut visitor = tunnel.ask(&format!("GET {target}"), &[]).await;
+        let seen = visitor.closed().await;
+        assert!(!seen.ends_with(b"0\r\n\r\n"), "{target}: {}", String::from_utf8_lossy(&seen));
+        assert_eq!(tunnel.get("/fine").await.text(), "fine", "after {target}");
+        assert_eq!(origin.connections(), connections + 1, "after {target}");
+    }
+}
+
 #[tokio::test]
 async fn the_client_tells_of_each_exchange() {
     let origin = Origin::start().await.answering(|request| origin::ok(&request.body));

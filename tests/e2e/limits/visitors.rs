@@ -102,7 +102,7 @@ async fn what_is_not_http_is_told_so_and_harms_nobody() {
         b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -113,7 +113,7 @@ async fn what_is_not_http_is_told_so_and_harms_nobody() {
         visitor.send(nonsense).await;
         let reply = visitor.reply("GET").await;
         let text = reply.explained(400, "bad-request");
-        assert!(text.contains("isn't valid HTTP/1.1"), "{nonsense:?} gets {text}");
+        assert!(text.contains("What happened: "), "{nonsense:?} gets {text}");
         assert_eq!(reply.head.text("connection").as_deref(), Some("close"));
         assert!(reply.head.has("date"), "{:?}", reply.head);
         assert_eq!(visitor.closed().await, b"", "nothing follows {nonsense:?}");

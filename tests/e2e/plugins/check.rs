@@ -8,7 +8,8 @@ async fn check(home: &Home, text: &str, more: &[&str]) -> Exit {
     let path = home.file("proxy.toml");
     std::fs::write(&path, text).expect("a file");
     let cache = compiled();
-    let fixed = ["proxy", "--config", path_text(&path), "--plugin-cache", &cache, "--check"];
+    let fixed =
+        ["proxy", "--config", path_text(&path), "--plugin-cache", &cache, "--check", "--open-registration"];
     home.run(&fixed.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()).await
 }
 

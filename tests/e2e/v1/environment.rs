@@ -15,6 +15,11 @@ async fn the_original_s_variables_start_a_proxy_that_names_what_to_write_in_thei
         ("REDIS", &place),
     ];
     let arguments = ["proxy", "--log-format", "json"];
+    // What the original didn't ask is asked now.
+    let exit = Process::run("proxy", home.path(), TUNNEL, arguments, &variables).exit().await;
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    assert!(exit.stderr.contains("--open-registration"), "{exit:?}");
+    let arguments = ["proxy", "--log-format", "json", "--open-registration"];
     let mut proxy = Process::run("proxy", home.path(), TUNNEL, arguments, &variables);
     let event = proxy.event("listening").await;
     assert_eq!(event["public_url"], "https://old.example");

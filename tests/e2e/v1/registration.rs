@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{OldClient, Proxy, Wire};
+use crate::harness::{OldClient, Proxy, Wire, path_text, tunnel::Home};
 
 /// The name of the key of RFC 8037, and that of its session `abc`, as the original gave them out.
 const ED25519: &str = "sd5mv7vjwfkwngcub5ymael2elvdppk46pwtyryjhqlqokbljoeq";
@@ -95,8 +95,12 @@ async fn a_later_registration_that_fails_ends_the_connection_with_its_reason() {
 
 #[tokio::test]
 async fn pages_may_register_in_this_dialect_alone_and_an_operator_may_turn_it_off() {
-    let proxy = Proxy::start(&[]).await;
+    let home = Home::new();
+    let file = home.write("proxy.toml", "[registration]\nopen = true\npages = ['https://page.example']\n");
+    let proxy = Proxy::start(&["--config", path_text(&file)]).await;
     start(&proxy, &["--origin", "https://page.example"]).registered().await;
+    let mut other = start(&proxy, &["--origin", "https://other.example"]);
+    assert_eq!(other.process.event("refused").await["status"], 403);
     let proxy = Proxy::start(&["--dialects", "v2"]).await;
     let mut client = start(&proxy, &[]);
     let event: Value = client.process.event("refused").await;

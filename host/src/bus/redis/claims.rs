@@ -6,16 +6,19 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::{Notify, watch};
 
-use super::notice::{Names, Notice};
+use super::{
+    notice::{Names, Notice},
+    owners::Owners,
+};
 use crate::{
     bus::table::{PAST_FOR, Table},
-    redis::{Pipeline, Redis, RedisError, pipe},
+    redis::{Redis, RedisError, Script, ScriptInvocation},
     wire::{NodeId, TunnelName},
 };
 
@@ -28,12 +31,16 @@ pub(super) const RENEWAL: Duration = Duration::from_secs(20);
 /// Claims in one round trip.
 const BATCH: usize = 256;
 
+/// All of a batch in one round trip: a client waits for it.
+static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("claims.lua")));
+
 /// Names that have to be written.
 pub(super) struct Claims {
     redis: Redis,
     own: NodeId,
     names: Names,
     table: Arc<Table>,
+    pub(super) owners: Owners,
     due: Mutex<HashMap<TunnelName, Due>>,
     wake: Notify,
     /// Counts batches that were written.
@@ -56,6 +63,7 @@ impl Claims {
             own,
             names,
             table,
+            owners: Owners::default(),
             due: Mutex::default(),
             wake: Notify::new(),
             written: watch::Sender::new(0),
@@ -78,6 +86,7 @@ impl Claims {
 
     /// Extends all leases.
     pub(super) fn renew(&self) {
+        self.owners.tidy(|name| self.table.has(name));
         let mut due = self.due();
         for name in self.table.names() {
             due.entry(name).or_insert(Due { tell: false, under_way: false });
@@ -143,34 +152,24 @@ impl Claims {
     }
 
     async fn write_batch(&self, batch: &[(TunnelName, bool)]) -> Result<(), RedisError> {
-        let (seconds, micros): (u64, u64) = self.redis.call(&crate::redis::cmd("TIME")).await?;
-        let now = seconds * 1000 + micros / 1000;
-        let mut commands = pipe();
+        let mut call = WRITE.prepare_invoke();
+        call.arg(self.own.to_string()).arg(LEASE.as_millis().to_string()).arg(PAST_FOR.as_secs());
+        call.arg(self.names.notices());
         for (name, tell) in batch {
-            self.put(&mut commands, name, *tell, now);
+            self.put(&mut call, name, *tell);
         }
-        self.redis.run(&commands).await
+        self.redis.script::<()>(&call).await
     }
 
-    fn put(&self, commands: &mut Pipeline, name: &TunnelName, tell: bool, now: u64) {
-        let (row, node) = (Names::row(name), self.own.to_string());
+    fn put(&self, call: &mut ScriptInvocation<'_>, name: &TunnelName, tell: bool) {
         let held = self.table.has(name);
-        let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
-        if held {
-            commands.cmd("ZADD").arg(&row).arg(now + lease).arg(&node).ignore();
-            // The others' that have ended; ours stays, so that the name is known.
-            commands.cmd("ZREMRANGEBYSCORE").arg(&row).arg("-inf").arg(now).ignore();
-            // As long as an ended name is remembered.
-            commands.cmd("EXPIRE").arg(&row).arg(PAST_FOR.as_secs()).ignore();
-        } else {
-            // It stays as one that has ended: an offline tunnel isn't an unknown one.
-            commands.cmd("ZADD").arg(&row).arg("XX").arg(now).arg(&node).ignore();
-        }
-        if tell {
+        let owner = self.owners.of(name);
+        let notice = tell.then(|| {
             let (node, name) = (self.own, name.clone());
-            let notice = if held { Notice::Holds { node, name } } else { Notice::Lacks { node, name } };
-            commands.cmd("PUBLISH").arg(self.names.notices()).arg(notice.to_string()).ignore();
-        }
+            if held { Notice::Holds { node, name } } else { Notice::Lacks { node, name } }.to_string()
+        });
+        call.key(Names::row(name)).key(Names::owner(name)).arg(u8::from(held));
+        call.arg(owner.as_ref().map_or("", |owner| owner.as_str())).arg(notice.unwrap_or_default());
     }
 
     // A panic while the lock is held can't leave the map half-changed: each change is one call.

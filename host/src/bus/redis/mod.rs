@@ -25,6 +25,7 @@ mod links;
 mod metrics;
 mod nodes;
 mod notice;
+mod owners;
 #[cfg(test)]
 mod tests;
 
@@ -50,14 +51,14 @@ use self::{
     notice::{Names, Notice},
 };
 use super::{
-    Bus, Doing, Registration, Seat, SeatState, Standing, TooManySeats,
+    Bus, Doing, NotTied, Registration, Seat, SeatState, Standing, TooManySeats, Tying,
     table::{Offered, Table, nobody},
 };
 use crate::{
     exchange::{Answer, ErrorKind, Forward, ForwardError, ForwardFuture, Request},
     redis::{PATIENCE, Redis, cmd},
     session::State,
-    wire::{NodeId, TunnelName},
+    wire::{KeyName, NodeId, TunnelName},
 };
 
 /// A node that hasn't heard itself for so long can't trust its copies, nor reach anybody.
@@ -149,7 +150,12 @@ impl RedisBus {
 
 impl Bus for RedisBus {
     fn register(&self, name: TunnelName, seat: Arc<dyn Seat>) -> Result<Registration, TooManySeats> {
-        let id = self.core.table.add(&name, seat)?;
+        let added = self.core.table.add(&name, seat);
+        if added.is_err() && name.is_chosen() {
+            // It was claimed when it was tied.
+            self.core.claims.changed(&name);
+        }
+        let id = added?;
         self.core.claims.changed(&name);
         let core = Arc::downgrade(&self.core);
         Ok(Registration::new(move || {
@@ -158,6 +164,22 @@ impl Bus for RedisBus {
                 core.claims.changed(&name);
             }
         }))
+    }
+
+    fn tie<'a>(&'a self, name: &'a TunnelName, owner: &'a KeyName) -> Tying<'a> {
+        Box::pin(async move {
+            let claims = &self.core.claims;
+            match claims.owners.tie(&self.core.redis, self.core.own, name, owner).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(NotTied),
+                Err(error) => {
+                    // No other node is reached by a visitor of this one, nor the other way round. It is written when Redis is back.
+                    tracing::debug!(tunnel = %name, %error, "whose a name is isn't known to the other nodes");
+                    claims.owners.note(name, owner);
+                    Ok(())
+                }
+            }
+        })
     }
 
     fn announced<'a>(&'a self, name: &'a TunnelName) -> Doing<'a> {

@@ -82,6 +82,11 @@ impl Names {
     pub(super) fn row(name: &TunnelName) -> String {
         format!("tunnel:name:{name}")
     }
+
+    /// The key under which the owner of a chosen name stands.
+    pub(super) fn owner(name: &TunnelName) -> String {
+        format!("tunnel:owner:{name}")
+    }
 }
 
 #[cfg(test)]

@@ -33,14 +33,20 @@ JgkZZVZNCdI1ysoafJEC3TKdR5FltcyKl9+JNwklyOENlFUklRnsQn2v
 ";
 
 pub(in crate::client) fn acceptor() -> TlsAcceptor {
+    agreeing_on(&[])
+}
+
+/// One that agrees on these protocols, or on none.
+pub(in crate::client) fn agreeing_on(protocols: &[&str]) -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
 }
 
@@ -158,6 +164,7 @@ fn schemes_that_are_not_http() {
         host_header: crate::client::HostHeader::Keep,
         insecure: false,
         connect_timeout: Duration::from_secs(1),
+        protocol: Default::default(),
     };
     assert!(matches!(Connector::new(&config), Err(OriginError::Scheme(_))));
 }

@@ -33,6 +33,7 @@ impl TestOrigin {
             host_header: HostHeader::Keep,
             insecure: false,
             connect_timeout: Duration::from_secs(10),
+            protocol: Default::default(),
         };
         Self { listener, config }
     }
@@ -105,8 +106,10 @@ pub(super) fn context(interim: Option<Interim>) -> Context {
         exchange: ExchangeId(7),
         tunnel: tunnel.parse().unwrap(),
         visitor: None,
+        tls: None,
         notes: Default::default(),
         interim,
+        witness: None,
     }
 }
 

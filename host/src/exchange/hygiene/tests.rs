@@ -233,3 +233,36 @@ fn a_visitor_who_names_no_host_gets_none() {
     assert_eq!(headers["forwarded"], "for=192.0.2.1;proto=http");
     assert!(!headers.contains_key("x-forwarded-host"));
 }
+
+/// GHSA-5m6w-wvh7-57vm, CVE-2025-64484: gateways that make variables of headers read `_` as `-`.
+#[test]
+fn what_gateways_would_read_as_ours_comes_off() {
+    let mut headers = map(&[
+        ("content_length", "5"),
+        ("Transfer_Encoding", "chunked"),
+        ("transfer-encoding_", "chunked"),
+        ("Keep_Alive", "1"),
+        ("proxy_authorization", "Basic x"),
+        ("X_Forwarded_For", "6.6.6.6"),
+        ("x-real_ip", "6.6.6.6"),
+        ("Tunnel_Request_Id", "forged"),
+        ("http2_settings", "x"),
+        ("api_key", "k"),
+        ("x_own", "1"),
+    ]);
+    arrive(&mut headers, "1.2.3.4", &[]);
+    let names: Vec<_> = list(&headers).into_iter().map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(names[..3], ["transfer-encoding_", "api_key", "x_own"]);
+    assert!(names[3..].iter().all(|name| !name.contains('_')), "{names:?}");
+    let mut headers = map(&[("content_length", "5"), ("x_forwarded_for", "6.6.6.6"), ("sum_1", "x")]);
+    trailers(&mut headers);
+    assert_eq!(list(&headers), [("sum_1", "x")]);
+}
+
+#[test]
+fn aliases_of_what_a_plugin_says_come_off() {
+    let mut headers =
+        map(&[("x_user-id", "forged"), ("x-user-id", "1"), ("x-user-ids", "2"), ("X_USER_ID", "forged")]);
+    without_aliases(&mut headers, &HeaderName::from_static("x-user-id"));
+    assert_eq!(list(&headers), [("x-user-id", "1"), ("x-user-ids", "2")]);
+}

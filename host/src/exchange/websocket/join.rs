@@ -43,10 +43,31 @@ pub struct Joined {
 /// What is ready is passed on together and flushed once. A side that ends without a close is told to the other as
 /// [`Close::abnormal`]. Dropping the future breaks both off.
 pub async fn join(near: Duplex, far: Duplex) -> Joined {
+    join_telling(near, far, &|_, _| ()).await
+}
+
+/// Which way an event passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the near side to the far one.
+    ToFar,
+    /// From the far side to the near one.
+    ToNear,
+}
+
+/// As [`join`], and tells of each text and binary message with its length in bytes.
+pub async fn join_telling(near: Duplex, far: Duplex, tell: &(dyn Fn(Way, usize) + Sync)) -> Joined {
     let (to_near_bytes, to_far_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let count = |sum: &AtomicU64, way, bytes: usize| {
+        sum.fetch_add(bytes as u64, Relaxed);
+        tell(way, bytes);
+    };
     let (near_end, far_end) = {
-        let to_far = pin!(pass(near.incoming, far.outgoing, &to_far_bytes));
-        let to_near = pin!(pass(far.incoming, near.outgoing, &to_near_bytes));
+        // Named, because they are borrowed for as long as the directions live.
+        let (far_count, near_count) =
+            (|n| count(&to_far_bytes, Way::ToFar, n), |n| count(&to_near_bytes, Way::ToNear, n));
+        let to_far = pin!(pass(near.incoming, far.outgoing, &far_count));
+        let to_near = pin!(pass(far.incoming, near.outgoing, &near_count));
         match select(to_far, to_near).await {
             Either::Left((near, to_near)) => (near, in_time(to_near).await),
             Either::Right((far, to_far)) => (in_time(to_far).await, far),
@@ -65,7 +86,7 @@ async fn in_time(direction: impl Future<Output = Close>) -> Close {
 }
 
 /// One direction. Returns how its source ended.
-async fn pass(mut from: Incoming, mut to: Outgoing, bytes: &AtomicU64) -> Close {
+async fn pass(mut from: Incoming, mut to: Outgoing, message: &(dyn Fn(usize) + Sync)) -> Close {
     loop {
         // Taking an event only when there is room for it is the backpressure.
         if poll_fn(|cx| to.poll_ready_unpin(cx)).await.is_err() {
@@ -85,7 +106,7 @@ async fn pass(mut from: Incoming, mut to: Outgoing, bytes: &AtomicU64) -> Close 
         };
         let end = match &event {
             Event::Text(payload) | Event::Binary(payload) => {
-                bytes.fetch_add(payload.len() as u64, Relaxed);
+                message(payload.len());
                 None
             }
             Event::Close(close) => Some(close.clone()),

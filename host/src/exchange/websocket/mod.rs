@@ -13,7 +13,7 @@ mod tests;
 
 pub use codec::{Role, over};
 pub use decode::may_be_sent;
-pub use join::{Joined, join};
+pub use join::{Joined, Way, join, join_telling};
 
 use std::{fmt, pin::Pin};
 

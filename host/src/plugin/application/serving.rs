@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -27,15 +28,21 @@ use super::{
     HOOK, Instance, Place, Shared, head,
     upload::{Progress, Upload},
 };
-use crate::exchange::{Body, ExchangeId, ForwardError, Request, Response, Scheme, hygiene};
+use crate::exchange::{Asked, Body, ExchangeId, ForwardError, Request, Response, Scheme, hygiene};
 
 type Outcome = Result<(), HookError>;
 type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
 
 /// Asks an application, and gives its answer as soon as its head is there.
 pub(super) async fn answer(application: &Arc<Shared>, request: Request) -> Result<Response, ForwardError> {
-    let exchange = request.context.exchange;
+    let (exchange, witness) = (request.context.exchange, request.context.witness.clone());
+    let began = Instant::now();
     let answered = try_answer(application, request).await;
+    let (verdict, time) = (answered.as_ref().map_or_else(HookError::word, |_| "respond"), began.elapsed());
+    application.measured.called(&application.name, HOOK, verdict, time);
+    if let Some(witness) = witness {
+        witness.asked(&Asked { plugin: &application.name, hook: HOOK, verdict, time });
+    }
     answered.map_err(|error| {
         application.note(exchange, Err(&error));
         application.failed(error)

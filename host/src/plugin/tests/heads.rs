@@ -13,6 +13,17 @@ async fn a_good_edit_is_applied_and_the_rest_stays() {
     assert_eq!((head.target.as_str(), &body[..]), ("/a%2Fb?c", &b"body"[..]));
 }
 
+/// A gateway behind the client may read `_` as `-`: what a plugin says of a visitor is said by nobody else.
+#[tokio::test]
+async fn a_visitor_forges_nothing_that_a_plugin_sets() {
+    let (chain, origin) = chain(hostile("on-request", "good")).await;
+    let mut forged = request("body");
+    forged.head.headers.append("x_hostile", "forged".parse().unwrap());
+    exchange(&chain, forged).await.unwrap();
+    let (head, _) = origin.seen().remove(0);
+    assert_eq!(head.headers, headers(&[("x-keep", "2"), ("x-hostile", "was here")]));
+}
+
 #[tokio::test]
 async fn edits_that_no_plugin_may_make_fail_the_exchange_and_change_nothing() {
     for deed in [

@@ -92,8 +92,10 @@ fn request(body: &'static str) -> Request {
             exchange: ExchangeId(7),
             tunnel: "a".repeat(52).parse().unwrap(),
             visitor: None,
+            tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -59,8 +59,10 @@ fn upgrade() -> Request {
             exchange: ExchangeId(0xabc),
             tunnel,
             visitor: None,
+            tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

@@ -122,6 +122,7 @@ impl Listener for Visit {
     }
 
     fn rejected(&self, error: &HookError) {
+        self.plugin.measured.refused(&self.plugin.name_shared(), "on-message");
         self.plugin.note("on-message", Some(self.exchange), &Err::<(), _>(error.clone()));
     }
 

@@ -11,7 +11,11 @@ mod v2;
 
 pub(crate) use spent::Spent;
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::StreamExt;
@@ -22,11 +26,21 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::CloseFrame};
 
-use super::{Config, LAST_WORDS, Shared, answer, config::Dialects, outgoing::Outgoing, upgrade};
+use super::{
+    Config, LAST_WORDS, Shared,
+    admission::{Pages, whole},
+    answer,
+    config::Dialects,
+    outgoing::Outgoing,
+    upgrade::{self, Offer},
+};
 use crate::{
-    exchange::{Body, ExchangeId, hygiene},
+    exchange::{Body, ExchangeId, Scheme, hygiene},
     wire::{NONCE_HEADER, SUBPROTOCOL, registration::NONCE_LENGTH},
 };
+
+/// Bytes of what a client says it is.
+const LONGEST_AGENT: usize = 100;
 
 /// What a client and this proxy have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,20 +57,34 @@ pub(super) async fn subscribe<B: http_body::Body>(
     exchange: ExchangeId,
 ) -> http::Response<Outgoing> {
     let refuse = |status, code, text: &str| refuse(status, code, text, exchange);
-    let upgraded = match upgrade::offer(&mut request) {
-        Some(Ok(offer)) => offer,
-        Some(Err(_)) | None => {
-            return refuse(
-                StatusCode::UPGRADE_REQUIRED,
-                "upgrade-required",
-                "clients attach here, by a WebSocket of version 13",
-            );
+    let offer = upgrade::offer(&mut request).and_then(Result::ok);
+    // Clients speak HTTP/1.1 here; their one WebSocket gains nothing by sharing a connection.
+    let Some((accept, upgraded)) = offer.and_then(Offer::into_parts) else {
+        return refuse(
+            StatusCode::UPGRADE_REQUIRED,
+            "upgrade-required",
+            "clients attach here, by a WebSocket of version 13 over HTTP/1.1",
+        );
+    };
+    let dialect = choose(shared.config.dialects, &shared.admission.rules().pages, request.headers());
+    let dialect = match dialect {
+        Ok(dialect) => dialect,
+        Err((status, code, text)) => {
+            shared.admission.refused(code);
+            return refuse(status, code, &text);
         }
     };
-    let dialect = match choose(shared.config.dialects, request.headers()) {
-        Ok(dialect) => dialect,
-        Err((status, code, text)) => return refuse(status, code, &text),
+    // Behind a web server the client is whom that one names.
+    let arrival = hygiene::Arrival {
+        peer,
+        scheme: Scheme::Http,
+        authority: "",
+        trusted: &shared.config.trusted_proxies,
     };
+    let client = hygiene::visitor(request.headers(), &arrival).address;
+    if let Err(wait) = shared.admission.knock(client.ip()) {
+        return come_later(&wait, exchange);
+    }
     if shared.drain.is_cancelled() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "draining", "this node is shutting down");
     }
@@ -71,7 +99,7 @@ pub(super) async fn subscribe<B: http_body::Body>(
     if getrandom::fill(&mut nonce).is_err() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "no-randomness", "the proxy has no randomness");
     }
-    let (accept, upgraded) = upgraded.into_parts();
+    let agent = request.headers().get(header::USER_AGENT).map(|agent| agent_of(agent.as_bytes()));
     let mut response = http::Response::new(Outgoing::from(Body::empty()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -81,11 +109,11 @@ pub(super) async fn subscribe<B: http_body::Body>(
     let shared = Arc::clone(shared);
     match dialect {
         Dialect::V1 => {
-            let attachment = v1::Attachment::new(Arc::clone(&shared), peer);
+            let attachment = v1::Attachment::new(Arc::clone(&shared), client, agent);
             shared.sessions.spawn(attachment.run(upgraded, permit));
         }
         Dialect::V2 => {
-            let attachment = v2::Attachment::new(Arc::clone(&shared), peer, nonce);
+            let attachment = v2::Attachment::new(Arc::clone(&shared), client, agent, nonce);
             shared.sessions.spawn(attachment.run(upgraded, permit));
             let nonce =
                 HeaderValue::try_from(URL_SAFE_NO_PAD.encode(nonce)).expect("base64url is plain text");
@@ -99,16 +127,24 @@ pub(super) async fn subscribe<B: http_body::Body>(
 type Refusal = (StatusCode, &'static str, String);
 
 /// The dialect that a client wants, if this proxy speaks it. Those of version 2 offer its name, those of the original nothing.
-fn choose(spoken: Dialects, headers: &HeaderMap) -> Result<Dialect, Refusal> {
+fn choose(spoken: Dialects, pages: &Pages, headers: &HeaderMap) -> Result<Dialect, Refusal> {
     let mut offered = hygiene::tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).peekable();
-    if spoken.v1 && offered.peek().is_none() {
-        return Ok(Dialect::V1);
+    let old = spoken.v1 && offered.peek().is_none();
+    // A browser sends Origin with every WebSocket, and newer ones a Sec-Fetch-Site; no client of version 2 does. A page must not
+    // register tunnels by whatever the browser lets it reach. In the original's dialect pages may be clients: see
+    // docs/protocol-v1.md.
+    let a_page_s = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let is_listed = match (origins.next(), origins.next()) {
+        (Some(origin), None) => pages.has(origin.as_bytes()),
+        _ => false,
+    };
+    if a_page_s && !(old && is_listed) {
+        let text = "clients attach here; pages of browsers don't, unless the operator has listed their origin (registration.pages)";
+        return Err((StatusCode::FORBIDDEN, "not-a-client", text.to_owned()));
     }
-    // A browser sends Origin with every WebSocket; no client of version 2 does. A page must not register tunnels by whatever
-    // the browser lets it reach. In the original's dialect pages are clients: see docs/migrating.md.
-    if headers.contains_key(header::ORIGIN) {
-        let text = "clients attach here, pages of browsers don't".to_owned();
-        return Err((StatusCode::FORBIDDEN, "not-a-client", text));
+    if old {
+        return Ok(Dialect::V1);
     }
     if spoken.v2 && offered.any(|it| it == SUBPROTOCOL.as_bytes()) {
         return Ok(Dialect::V2);
@@ -119,6 +155,15 @@ fn choose(spoken: Dialects, headers: &HeaderMap) -> Result<Dialect, Refusal> {
         "this proxy speaks the original's dialect alone, to clients that offer no subprotocol".to_owned()
     };
     Err((StatusCode::BAD_REQUEST, "unknown-dialect", text))
+}
+
+/// To one who comes too often.
+fn come_later(wait: &Duration, exchange: ExchangeId) -> http::Response<Outgoing> {
+    let seconds = whole(wait).as_secs();
+    let text = format!("too many registrations come from your address; try again in {seconds} s");
+    let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, "too-many-registrations", &text, exchange);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
 }
 
 /// In plain words, which a client shows to its user.
@@ -142,11 +187,17 @@ fn refuse(
     response
 }
 
+/// What a client says it is, cut to what a list has room for.
+fn agent_of(agent: &[u8]) -> String {
+    String::from_utf8_lossy(&agent[..agent.len().min(LONGEST_AGENT)]).into_owned()
+}
+
 /// What comes of a client's first words, if they come in time and while the node lives. Then it doesn't count any more among
 /// those that haven't registered.
 async fn in_time<T>(
     shared: &Shared,
     client: SocketAddr,
+    dialect: &'static str,
     permit: OwnedSemaphorePermit,
     registering: impl Future<Output = Option<T>>,
 ) -> Option<T> {
@@ -156,6 +207,7 @@ async fn in_time<T>(
     };
     drop(permit);
     registered.unwrap_or_else(|_| {
+        shared.metrics.clients.registration(dialect, "too-late");
         tracing::debug!(%client, "a client didn't register in time");
         None
     })
@@ -186,7 +238,8 @@ pub(super) fn own_origins(config: &Config, address: SocketAddr, public_url: &str
         let port = address.port();
         listening.extend([format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")]);
     }
-    origins.extend(listening.iter().filter_map(|host| format!("http://{host}").parse().ok()));
+    let scheme = if config.door.tls.is_some() { "https" } else { "http" };
+    origins.extend(listening.iter().filter_map(|host| format!("{scheme}://{host}").parse().ok()));
     origins
 }
 
@@ -199,7 +252,8 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        choose(spoken, &headers).map_err(|(status, _, _)| status.as_u16())
+        let pages = Pages { any: false, origins: vec!["https://page.example".into()] };
+        choose(spoken, &pages, &headers).map_err(|(status, _, _)| status.as_u16())
     }
 
     #[test]
@@ -209,12 +263,21 @@ mod tests {
         let v2 = ("sec-websocket-protocol", "chat, tunnel.v2.cbor");
         let other = ("sec-websocket-protocol", "tunnel.v3");
         let page = ("origin", "https://page.example");
+        let other_page = ("origin", "https://page.example.evil.test");
+        let fetched = ("sec-fetch-site", "cross-site");
         for (spoken, lines, expected) in [
             (both, &[][..], Ok(Dialect::V1)),
             (both, &[v2], Ok(Dialect::V2)),
             (both, &[other], Err(400)),
             (both, &[page], Ok(Dialect::V1)),
+            (both, &[page, fetched], Ok(Dialect::V1)),
             (both, &[page, v2], Err(403)),
+            (both, &[page, page], Err(403)),
+            (both, &[other_page], Err(403)),
+            (both, &[page, other_page], Err(403)),
+            (both, &[("origin", "null")], Err(403)),
+            (both, &[fetched], Err(403)),
+            (both, &[fetched, v2], Err(403)),
             (only_1, &[], Ok(Dialect::V1)),
             (only_1, &[v2], Err(400)),
             (only_2, &[], Err(400)),

@@ -15,10 +15,19 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{super::Shared, farewell, gate::Gate, in_time, now, seat};
+use super::{
+    super::{
+        Shared,
+        admission::{Applicant, Dismissal},
+        roster::{Listed, Peer},
+    },
+    farewell,
+    gate::Gate,
+    in_time, now,
+    seat::{self, Taken},
+};
 use crate::{
-    bus::Registration,
-    session::{self, Handle, v1::Registrar},
+    session::{self, v1::Registrar},
     wire::{
         TunnelName,
         v1::{FromClient, MAX_REGISTRATION, MandateToken, RegistrationRequest},
@@ -28,20 +37,26 @@ use crate::{
 /// Names of one connection.
 const MOST_NAMES: usize = 64;
 
+/// What it is called where sessions are listed and counted.
+const DIALECT: &str = "v1";
+
 type Socket = WebSocketStream<Gate<TokioIo<Upgraded>>>;
 
 /// One connected client.
 pub(super) struct Attachment {
     shared: Arc<Shared>,
-    peer: SocketAddr,
+    client: SocketAddr,
+    agent: Option<String>,
+    /// Given when one of its names is taken from it: the session ends as a whole.
+    dismissal: Arc<Dismissal>,
 }
 
 /// The names that a session holds, each with its seat.
-type Seats = HashMap<TunnelName, Registration>;
+type Seats = HashMap<TunnelName, Taken>;
 
 impl Attachment {
-    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
-        Self { shared, peer }
+    pub(super) fn new(shared: Arc<Shared>, client: SocketAddr, agent: Option<String>) -> Self {
+        Self { shared, client, agent, dismissal: Arc::default() }
     }
 
     pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
@@ -52,8 +67,8 @@ impl Attachment {
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
-        match in_time(&self.shared, self.peer, permit, registering).await {
-            Some((socket, Ok((request, name)))) => self.serve(socket, request, name).await,
+        match in_time(&self.shared, self.client, DIALECT, permit, registering).await {
+            Some((socket, Ok((request, applicant)))) => self.serve(socket, request, applicant).await,
             Some((socket, Err(problem))) => self.turn_away(socket, problem).await,
             None => {}
         }
@@ -63,43 +78,58 @@ impl Attachment {
     async fn read_registration(
         &self,
         socket: &mut Socket,
-    ) -> Result<(RegistrationRequest, TunnelName), String> {
+    ) -> Result<(RegistrationRequest, Applicant), String> {
         let frame = socket.next().await;
         let Some(Ok(Frame::Text(text))) = frame else {
             return Err("a registration is a text frame, and a short one".to_owned());
         };
         match FromClient::decode(&text) {
             Ok(FromClient::Register(request)) => {
-                let name = self.verify(&request).await?;
-                Ok((request, name))
+                let applicant = self.verify(&request).await?;
+                Ok((request, applicant))
             }
             Ok(_) => Err("a client registers first".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// The name that a request stands for. Its token is spent by this.
-    async fn verify(&self, request: &RegistrationRequest) -> Result<TunnelName, String> {
-        let now = now();
+    /// The name that a request stands for, if its key may have it. Its token is spent by this.
+    async fn verify(&self, request: &RegistrationRequest) -> Result<Applicant, String> {
+        let (now, admission) = (now(), &self.shared.admission);
         let verified = MandateToken::verify(&request.mandate_token, &self.shared.origins, now);
-        let token = verified.map_err(|error| error.to_string())?;
-        let name = token.name_with(request.session.as_deref()).map_err(|error| error.to_string())?;
+        let named = verified.and_then(|token| Ok((token.name_with(request.session.as_deref())?, token)));
+        let (name, token) = named.map_err(|error| {
+            admission.refused("bad-token");
+            error.to_string()
+        })?;
         let spent = self.shared.spent.spend(token.digest, token.over_at, now).await;
-        spent.map(|()| name).map_err(|error| error.to_string())
+        spent.map_err(|error| {
+            admission.refused("spent-token");
+            error.to_string()
+        })?;
+        // Its documents have no place for an invitation, nor for a wish.
+        let applicant = Applicant { key: token.name, name, invitation: None, address: self.client.ip() };
+        admission.admit(&applicant).await.map_err(|reason| reason.to_string())?;
+        Ok(applicant)
     }
 
-    async fn serve(&self, mut socket: Socket, request: RegistrationRequest, name: TunnelName) {
-        let shared = &self.shared;
+    async fn serve(&self, mut socket: Socket, request: RegistrationRequest, applicant: Applicant) {
+        let (shared, name) = (&self.shared, applicant.name.clone());
         socket.get_mut().open();
         let (transport, mut registrar) = session::v1::over(socket, name.clone(), &shared.losses);
         let (handle, driver) = session::open(transport, seat::settings(shared, &name));
+        let peer = Peer { address: self.client, dialect: DIALECT, agent: self.agent.clone() };
+        let listed = shared.roster.enter(peer, &handle);
         let mut seats = Seats::new();
-        self.take_seat(&request, name, &handle, &registrar, &mut seats).await;
-        let further = self.further(&handle, &mut registrar, &mut seats);
+        self.take_seat(&request, applicant, &listed, &registrar, &mut seats).await;
+        let further = self.further(&listed, &mut registrar, &mut seats);
         let ended = tokio::select! {
-            ended = seat::run(shared, &handle, driver) => ended,
+            ended = seat::run(shared, &handle, driver, &self.dismissal) => ended,
             () = further => unreachable!("it waits for the driver"),
         };
+        if !seats.is_empty() {
+            listed.ended(&ended);
+        }
         for (name, seat) in seats {
             drop(seat);
             seat::report_unregistered(shared, name, &ended);
@@ -107,11 +137,14 @@ impl Attachment {
     }
 
     /// Registers what the client goes on to ask for.
-    async fn further(&self, handle: &Handle, registrar: &mut Registrar, seats: &mut Seats) {
+    async fn further(&self, listed: &Listed, registrar: &mut Registrar, seats: &mut Seats) {
         while let Some(request) = registrar.next().await {
             match self.verify(&request).await {
-                Ok(name) => self.take_seat(&request, name, handle, registrar, seats).await,
-                Err(problem) => registrar.refuse(problem).await,
+                Ok(applicant) => self.take_seat(&request, applicant, listed, registrar, seats).await,
+                Err(problem) => {
+                    self.shared.metrics.clients.registration(DIALECT, "refused");
+                    registrar.refuse(problem).await;
+                }
             }
         }
         std::future::pending::<()>().await;
@@ -120,20 +153,25 @@ impl Attachment {
     async fn take_seat(
         &self,
         request: &RegistrationRequest,
-        name: TunnelName,
-        handle: &Handle,
+        applicant: Applicant,
+        listed: &Listed,
         registrar: &Registrar,
         seats: &mut Seats,
     ) {
         if seats.len() >= MOST_NAMES {
             return registrar.refuse(format!("a connection may have {MOST_NAMES} names at most")).await;
         }
+        let name = applicant.name.clone();
         if !seats.contains_key(&name) {
-            match seat::take(&self.shared, &name, handle).await {
+            match seat::take(&self.shared, &applicant, &listed.entry.handle, &self.dismissal, listed).await {
                 Ok(seat) => seats.insert(name.clone(), seat),
-                Err(full) => return registrar.refuse(full.to_string()).await,
+                Err(reason) => {
+                    self.shared.metrics.clients.registration(DIALECT, reason.outcome());
+                    return registrar.refuse(reason.to_string()).await;
+                }
             };
-            seat::report_registered(&self.shared, name.clone(), self.peer);
+            self.shared.metrics.clients.registration(DIALECT, "registered");
+            seat::report_registered(&self.shared, name.clone(), self.client);
         }
         let hostname = self.shared.names.hostname_of(&name);
         registrar.accept(request, &name, hostname.as_deref()).await;
@@ -141,7 +179,8 @@ impl Attachment {
 
     /// Says what was wrong as clients expect it, and closes the connection.
     async fn turn_away(&self, mut socket: Socket, problem: String) {
-        tracing::debug!(client = %self.peer, problem, "refused a registration");
+        self.shared.metrics.clients.registration(DIALECT, "refused");
+        tracing::debug!(client = %self.client, problem, "refused a registration");
         // A client that is gone already needs no answer.
         let _ = socket.send(Frame::Text(problem.into())).await;
         let reason = "the registration was refused".into();

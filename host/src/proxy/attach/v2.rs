@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use ed25519_dalek::VerifyingKey;
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -14,11 +15,18 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{super::Shared, farewell, in_time, now, seat};
+use super::{
+    super::{
+        Shared,
+        admission::{Applicant, InvitationId, NotAdmitted},
+        roster::Peer,
+    },
+    farewell, in_time, now, seat,
+};
 use crate::{
     session,
     wire::{
-        Decoded, Limits, MAX_EXCHANGES, Message, TunnelName,
+        Decoded, KeyName, Limits, MAX_EXCHANGES, Message, TunnelName,
         message::{Refusal, Registered},
         registration::{NONCE_LENGTH, Statement},
     },
@@ -27,18 +35,27 @@ use crate::{
 /// A registration has no headers.
 const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
 
+/// What it is called where sessions are listed and counted.
+const DIALECT: &str = "v2";
+
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// One connected client.
 pub(super) struct Attachment {
     shared: Arc<Shared>,
-    peer: SocketAddr,
+    client: SocketAddr,
+    agent: Option<String>,
     nonce: [u8; NONCE_LENGTH],
 }
 
 impl Attachment {
-    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, nonce: [u8; NONCE_LENGTH]) -> Self {
-        Self { shared, peer, nonce }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        client: SocketAddr,
+        agent: Option<String>,
+        nonce: [u8; NONCE_LENGTH],
+    ) -> Self {
+        Self { shared, client, agent, nonce }
     }
 
     pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
@@ -50,15 +67,15 @@ impl Attachment {
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
-        match in_time(&self.shared, self.peer, permit, registering).await {
-            Some((socket, Ok((id, name)))) => self.serve(socket, id, name).await,
+        match in_time(&self.shared, self.client, DIALECT, permit, registering).await {
+            Some((socket, Ok((id, applicant)))) => self.serve(socket, id, applicant).await,
             Some((socket, Err(problem))) => self.turn_away(socket, problem).await,
             None => {}
         }
     }
 
     /// Reads the one message that an unregistered client may send.
-    async fn read_registration(&self, socket: &mut Socket) -> Result<(u64, TunnelName), Problem> {
+    async fn read_registration(&self, socket: &mut Socket) -> Result<(u64, Applicant), Problem> {
         let frame = match socket.next().await {
             Some(Ok(frame)) => frame,
             Some(Err(tungstenite::Error::Capacity(_))) => return Err(Problem::TooLarge),
@@ -71,8 +88,14 @@ impl Attachment {
             Ok(Decoded::Message(Message::RegistrationRequest { id, statement })) => {
                 // The nonce is spent by this: there is no second attempt on a connection.
                 match Statement::verify(&statement, &self.nonce, &self.shared.origins, now()) {
-                    Ok((statement, key)) => Ok((id, statement.name(&key))),
-                    Err(error) => Err(Problem::Refused(id, error.into())),
+                    Ok((statement, key)) => {
+                        let applicant = self.admit(&statement, &key).await;
+                        Ok((id, applicant.map_err(|reason| Problem::Refused(id, reason.into()))?))
+                    }
+                    Err(error) => {
+                        self.shared.admission.refused(error.code());
+                        Err(Problem::Refused(id, error.into()))
+                    }
                 }
             }
             Ok(_) => Err(Problem::Protocol("a client registers first".into())),
@@ -80,23 +103,41 @@ impl Attachment {
         }
     }
 
-    async fn serve(&self, socket: Socket, id: u64, name: TunnelName) {
-        let shared = &self.shared;
+    /// Whether the client may have what it states.
+    async fn admit(&self, statement: &Statement, key: &VerifyingKey) -> Result<Applicant, NotAdmitted> {
+        let wanted = statement.name(key);
+        let name = self.shared.names.shortest(wanted.clone());
+        let applicant = Applicant {
+            key: KeyName::of_key(key),
+            name: name.ok_or(NotAdmitted::NotYours { name: wanted, may: Vec::new() })?,
+            invitation: statement.invitation.as_deref().map(InvitationId::of),
+            address: self.client.ip(),
+        };
+        self.shared.admission.admit(&applicant).await?;
+        Ok(applicant)
+    }
+
+    async fn serve(&self, socket: Socket, id: u64, applicant: Applicant) {
+        let (shared, name) = (&self.shared, applicant.name.clone());
         let (handle, driver) = session::open(socket, seat::settings(shared, &name));
-        let seat = match seat::take(shared, &name, &handle).await {
+        let peer = Peer { address: self.client, dialect: DIALECT, agent: self.agent.clone() };
+        let listed = shared.roster.enter(peer, &handle);
+        let dismissal = Arc::default();
+        let seat = match seat::take(shared, &applicant, &handle, &dismissal, &listed).await {
             Ok(seat) => seat,
-            Err(full) => {
-                let refusal =
-                    Refusal { code: "too-many-sessions".into(), text: full.to_string(), retry: true };
-                driver.refuse(Message::RegistrationResponse { id, outcome: Err(refusal) }).await;
+            Err(reason) => {
+                shared.metrics.clients.registration(DIALECT, reason.outcome());
+                driver.refuse(Message::RegistrationResponse { id, outcome: Err(reason.into()) }).await;
                 return;
             }
         };
         let registered = self.registered(name.clone());
         let driver = driver.greet(Message::RegistrationResponse { id, outcome: Ok(registered) });
-        seat::report_registered(shared, name.clone(), self.peer);
-        let ended = seat::run(shared, &handle, driver).await;
+        shared.metrics.clients.registration(DIALECT, "registered");
+        seat::report_registered(shared, name.clone(), self.client);
+        let ended = seat::run(shared, &handle, driver, &dismissal).await;
         drop(seat);
+        listed.ended(&ended);
         seat::report_unregistered(shared, name, &ended);
     }
 
@@ -104,7 +145,7 @@ impl Attachment {
         let config = &self.shared.config;
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         Registered {
-            hostname: format!("{name}.{}", config.domain),
+            hostname: name.hostname(&config.domain),
             public_url: self.shared.public_url_of(&name),
             name,
             max_body: config.limits.max_body,
@@ -116,13 +157,15 @@ impl Attachment {
 
     /// Says what was wrong and closes the connection.
     async fn turn_away(&self, mut socket: Socket, problem: Problem) {
+        let outcome = if let Problem::Refused(..) = problem { "refused" } else { "broken" };
+        self.shared.metrics.clients.registration(DIALECT, outcome);
         let (code, reason) = match problem {
             Problem::Gone => return,
             Problem::TooLarge => (CloseCode::Size, "a registration is shorter".into()),
             Problem::Protocol(reason) => (CloseCode::Protocol, reason),
             Problem::Refused(id, refusal) => {
                 let reason = refusal.code.clone();
-                tracing::debug!(client = %self.peer, refusal.code, refusal.text, "refused a registration");
+                tracing::debug!(client = %self.client, refusal.code, refusal.text, "refused a registration");
                 let response = Message::RegistrationResponse { id, outcome: Err(refusal) };
                 // A client that is gone already needs no answer.
                 let _ = socket.send(Frame::Binary(response.encode())).await;

@@ -40,6 +40,17 @@ pub struct Policy {
     pub limits: PolicyLimits,
     /// What stands between the limits and the bus.
     pub stages: Stages,
+    /// What that is, for whoever looks.
+    pub about: About,
+}
+
+/// What the further stages of a policy are, in the words of the settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// Plugins, by name and in order.
+    pub plugins: Vec<String>,
+    /// The application that answers in the tunnel's place.
+    pub serve: Option<String>,
 }
 
 impl fmt::Debug for Policy {
@@ -131,6 +142,8 @@ struct Compiled {
     rate: Option<Option<Rate>>,
     buckets: Option<Arc<Buckets>>,
     way: Arc<dyn Forward>,
+    limits: PolicyLimits,
+    about: About,
 }
 
 impl PolicyStage {
@@ -162,9 +175,16 @@ impl PolicyStage {
                 rate: policy.limits.rate,
                 way: way(&self.base, buckets.clone(), &policy.limits, next),
                 buckets,
+                limits: policy.limits,
+                about: policy.about.clone(),
             }
         });
         self.current.store(Arc::new(compiled.collect()));
+    }
+
+    /// The policies in force, as JSON.
+    pub(crate) fn describe(&self) -> Vec<serde_json::Value> {
+        self.current.load().iter().map(explain::described).collect()
     }
 
     /// What other nodes, or this one after it was started anew, count under the same policy is counted together.

@@ -8,15 +8,15 @@ use crate::wire::TunnelName;
 
 /// Which tunnels a policy holds for.
 ///
-/// A tunnel's host name is its name under the proxy's domain, however the visitor came to it: by that host name, or by
-/// a path of the proxy's own.
+/// A tunnel's host name is its name under the proxy's domain, or the whole host name that it has of its own, however the visitor
+/// came to it: by that host name, or by a path of the proxy's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DomainPattern {
     /// Every tunnel (`*`).
     Any,
     /// One tunnel, by its name.
     Name(TunnelName),
-    /// One tunnel, by its host name.
+    /// One tunnel, by its host name: the first label, and what it stands under.
     Host(TunnelName, String),
     /// Every tunnel under a domain (`*.dev.example.com`).
     Under(String),
@@ -33,16 +33,22 @@ impl DomainPattern {
         match self {
             Self::Any => true,
             Self::Name(name) => name == tunnel,
-            Self::Host(name, under) => name == tunnel && under == domain,
+            Self::Host(label, under) => match tunnel.as_str().split_once('.') {
+                Some((first, rest)) => first == label.as_str() && rest == under,
+                None => label == tunnel && under == domain,
+            },
+            Self::Under(under) if tunnel.is_hostname() => is_under(tunnel.as_str(), under),
             Self::Under(under) => under == domain,
         }
     }
 
-    /// Whether it can hold for any tunnel of a proxy with this domain.
-    pub fn can_hold(&self, domain: &str) -> bool {
+    /// Whether it can hold for any tunnel of a proxy with this domain, whose tunnels may have these host names of their own.
+    pub fn can_hold<'a>(&self, domain: &str, mut hostnames: impl Iterator<Item = &'a TunnelName>) -> bool {
         match self {
             Self::Any | Self::Name(_) => true,
-            Self::Host(_, under) | Self::Under(under) => under == domain,
+            Self::Host(_, under) | Self::Under(under) => {
+                under == domain || hostnames.any(|hostname| self.holds(hostname, domain))
+            }
         }
     }
 
@@ -50,11 +56,18 @@ impl DomainPattern {
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) => true,
-            (Self::Name(name), Self::Name(other) | Self::Host(other, _)) => name == other,
+            (Self::Name(name), Self::Name(other)) => name == other,
+            // A chosen label that begins a host name may be another tunnel's.
+            (Self::Name(name), Self::Host(other, _)) => name == other && !name.is_chosen(),
             (Self::Under(under), Self::Host(_, other) | Self::Under(other)) => under == other,
             (a, b) => a == b,
         }
     }
+}
+
+/// Whether a host name ends in a dot and this.
+fn is_under(hostname: &str, under: &str) -> bool {
+    hostname.strip_suffix(under).is_some_and(|rest| rest.ends_with('.'))
 }
 
 impl FromStr for DomainPattern {
@@ -66,13 +79,12 @@ impl FromStr for DomainPattern {
         }
         // A host name may end with the root's dot.
         let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        if let Ok(name) = lower.parse() {
+        if let Some(name) = lower.parse().ok().filter(|name: &TunnelName| !name.is_hostname()) {
             return Ok(Self::Name(name));
         }
         let bad = || {
             BadPattern(format!(
-                "{text:?} is no host of a tunnel: write \"*\", \"*.example.com\", a tunnel's name of 52 letters and digits, \
-                 or that name and the domain"
+                "{text:?} is no host of a tunnel: write \"*\", \"*.example.com\", a tunnel's name, or its whole host name"
             ))
         };
         let (label, under) = lower.split_once('.').ok_or_else(bad)?;
@@ -82,6 +94,8 @@ impl FromStr for DomainPattern {
         if label == "*" {
             return Ok(Self::Under(under.to_owned()));
         }
+        // All of it is a host name, and the first label is a name by itself.
+        lower.parse::<TunnelName>().map_err(|_| bad())?;
         label.parse().map(|name| Self::Host(name, under.to_owned())).map_err(|_| bad())
     }
 }
@@ -175,7 +189,7 @@ mod tests {
         ] {
             let pattern: DomainPattern = pattern.parse().unwrap();
             assert_eq!(pattern.holds(&name(), "example.com"), holds, "{pattern}");
-            assert_eq!(pattern.can_hold("example.com"), holds, "{pattern}");
+            assert_eq!(pattern.can_hold("example.com", [].iter()), holds, "{pattern}");
         }
         for bad in ["", "example.com", "a.*.com", "*.", "*.a..b", "*.example.com:80", "**", NAME] {
             let parsed = bad.parse::<DomainPattern>();
@@ -183,6 +197,31 @@ mod tests {
                 parsed.is_err() || parsed.is_ok_and(|pattern| !pattern.holds(&name(), "example.com")),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn chosen_names_and_host_names_of_their_own_are_met_by_each_way_to_write_them() {
+        let (blog, www): (TunnelName, TunnelName) =
+            ("blog".parse().unwrap(), "www.example.org".parse().unwrap());
+        for (pattern, of_blog, of_www) in [
+            ("*", true, true),
+            ("blog", true, false),
+            ("Blog.example.com", true, false),
+            ("blog.example.org", false, false),
+            ("*.example.com", true, false),
+            ("www", false, false),
+            ("WWW.example.org.", false, true),
+            ("*.example.org", false, true),
+            ("*.org", false, true),
+            ("*.ample.org", false, false),
+            ("www.example.com", false, false),
+        ] {
+            let pattern: DomainPattern = pattern.parse().unwrap();
+            assert_eq!(pattern.holds(&blog, "example.com"), of_blog, "{pattern}");
+            assert_eq!(pattern.holds(&www, "example.com"), of_www, "{pattern}");
+            let one_can = of_www || pattern.can_hold("example.com", [].iter());
+            assert_eq!(pattern.can_hold("example.com", [&www].into_iter()), one_can, "{pattern}");
         }
     }
 

@@ -38,6 +38,7 @@ fn policy(name: &'static str, domain: &str, path: Option<&str>) -> Policy {
         path: path.map(|path| path.parse().unwrap()),
         limits: PolicyLimits::default(),
         stages: Arc::new(move |_| Arc::new(Named(name, None))),
+        about: About::default(),
     }
 }
 
@@ -72,8 +73,10 @@ fn request(tunnel: TunnelName, path: &str, body: &'static str) -> Request {
             exchange: ExchangeId(1),
             tunnel,
             visitor: None,
+            tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     }
 }

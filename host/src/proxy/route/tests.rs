@@ -47,7 +47,10 @@ fn by_path_with_the_prefix_cut_off() {
     ] {
         assert_eq!(route("example.com", &format!("/proxy/request/{LABEL}{path}")), tunnel(rest), "{path}");
     }
-    assert_eq!(route("example.com", "/proxy/request/short/x"), Route::NotAName);
+    let chosen = Route::Tunnel { name: "short".parse().unwrap(), target: "/x".parse().unwrap() };
+    assert_eq!(route("example.com", "/proxy/request/short/x"), chosen);
+    assert_eq!(route("example.com", "/proxy/request/a_b/x"), Route::NotAName);
+    assert_eq!(route("example.com", "/proxy/request/www.example.org/x"), Route::NotAName, "nobody has it");
     assert_eq!(route("example.com", "/proxy/request/"), Route::NotAName);
 }
 
@@ -80,9 +83,10 @@ fn the_proxys_own_hosts() {
 #[test]
 fn hosts_of_nobody() {
     for host in [
-        "www.example.com",
+        "a_b.example.com",
+        "-a.example.com",
         &format!("a.{LABEL}.example.com"),
-        &format!("{LABEL}x.example.com"),
+        &format!("{LABEL}{LABEL}.example.com"),
         ".example.com",
     ] {
         assert_eq!(route(host, "/"), Route::NotAName, "{host}");
@@ -92,6 +96,44 @@ fn hosts_of_nobody() {
     {
         assert_eq!(route(host, "/"), Route::UnknownHost, "{host}");
     }
+}
+
+#[test]
+fn chosen_names_and_listed_hostnames_lead_to_their_tunnels() {
+    let names = names("example.com", Some("https://example.com:8443"));
+    let [blog, www] = ["blog", "www.example.org"].map(|name| name.parse::<TunnelName>().unwrap());
+    let mut rules = Registration::default();
+    let domains = vec![www.clone(), "proxy.example.com".parse().unwrap()];
+    let rules_of_key = crate::proxy::admission::KeyRules { domains, ..Default::default() };
+    rules.keys.insert(LABEL.parse().unwrap(), rules_of_key);
+    let asked = |authority: &str, path: &str| match names
+        .route(&Target { authority: authority.to_owned(), path: path.parse().unwrap() })
+    {
+        Route::Tunnel { name, target } => format!("{name} {target}"),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(asked("www.example.org", "/"), "UnknownHost", "before it is listed");
+    names.hostnames().replace(&rules);
+    for (host, path, leads) in [
+        ("Blog.example.com:443", "/x", "blog /x"),
+        ("WWW.Example.org.:80", "/proxy/subscribe", "www.example.org /proxy/subscribe"),
+        ("example.com", "/proxy/request/www.example.org/x?y", "www.example.org /x?y"),
+        ("example.com", "/proxy/request/blog", "blog /"),
+        ("example.org", "/", "UnknownHost"),
+        ("a.www.example.org", "/", "UnknownHost"),
+        // The proxy's own stay its own, whatever is listed.
+        ("proxy.example.com", "/x", "Own(Other)"),
+    ] {
+        assert_eq!(asked(host, path), leads, "{host}{path}");
+    }
+    assert_eq!(names.public_url_of(&blog), "https://blog.example.com:8443");
+    assert_eq!(names.public_url_of(&www), "https://www.example.org:8443");
+    assert_eq!(names.hostname_of(&www).as_deref(), Some("www.example.org"));
+    let shortest = |name: &str| names.shortest(name.parse().unwrap());
+    assert_eq!(shortest("blog.example.com"), Some(blog.clone()));
+    assert_eq!(shortest("blog"), Some(blog));
+    assert_eq!(shortest("www.example.org"), Some(www));
+    assert_eq!(shortest(&format!("{LABEL}.example.com")), None, "nobody chooses a key's name");
 }
 
 #[test]
@@ -136,15 +178,32 @@ fn targets_that_are_refused() {
     for host in ["", "a b", "a/b", "user@a", "a:b:c", "é", "http://u@a/"] {
         assert_eq!(read("GET", "/", &[host]), Err(BadTarget::BadHost), "{host}");
     }
-    assert_eq!(read("GET", "http://u@a/", &["a"]), Err(BadTarget::BadHost));
+    assert_eq!(read("GET", "http://u@a/", &["u@a"]), Err(BadTarget::BadHost));
 }
 
 #[test]
-fn an_absolute_target_takes_precedence_over_host() {
-    let read = |uri| read("GET", uri, &["other"]).unwrap();
-    assert_eq!(read("http://A.b:81//x%2Fy/../?"), ("A.b:81".to_owned(), "//x%2Fy/../?".to_owned()));
-    assert_eq!(read("http://a.b"), ("a.b".to_owned(), "/".to_owned()));
-    assert_eq!(read("http://a.b?x"), ("a.b".to_owned(), "/?x".to_owned()));
+fn an_absolute_target_names_the_host_that_host_names() {
+    let read = |uri, host| read("GET", uri, &[host]);
+    for (uri, host, authority, path) in [
+        ("http://A.b:81//x%2Fy/../?", "a.b:81", "A.b:81", "//x%2Fy/../?"),
+        ("http://a.b", "A.B", "a.b", "/"),
+        ("http://a.b?x", "a.b.:80", "a.b", "/?x"),
+        ("http://a.b:/", "a.b:80", "a.b:", "/"),
+        ("https://a.b/", "a.b:443", "a.b", "/"),
+        ("http://[::1]:80/", "[::1]", "[::1]:80", "/"),
+    ] {
+        assert_eq!(read(uri, host), Ok((authority.to_owned(), path.to_owned())), "{uri} {host}");
+    }
+    for (uri, host) in [
+        ("http://a.b/", "other"),
+        ("http://a.b/", "a.b:81"),
+        ("https://a.b/", "a.b:80"),
+        ("http://a.b:81/", "a.b"),
+        ("http://a.b/", "a.b.c"),
+        ("http://[::1]:80/", "[::1]:81"),
+    ] {
+        assert_eq!(read(uri, host), Err(BadTarget::OtherHost), "{uri} {host}");
+    }
 }
 
 #[test]

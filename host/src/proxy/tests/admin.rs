@@ -17,7 +17,7 @@ fn with_admin() -> Config {
 /// The whole answer to one request.
 async fn ask(address: SocketAddr, line: &str) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
-    socket.write_all(format!("{line} HTTP/1.1\r\nHost: any\r\n\r\n").as_bytes()).await.unwrap();
+    socket.write_all(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     answer
@@ -139,7 +139,7 @@ impl Bus for Away {
 #[tokio::test]
 async fn a_node_whose_bus_is_away_is_ready_for_its_own_tunnels() {
     let address = "127.0.0.1:1".parse().unwrap();
-    let node = Shared::new(config(), address, NodeId(1), 0, Arc::new(Away(MemoryBus::new(1))));
+    let node = Shared::new(config(), address, NodeId(1), 0, Arc::new(Away(MemoryBus::new(1))), None);
     assert_eq!(Readiness::of(&node), Readiness::Starting);
     node.serving.store(true, std::sync::atomic::Ordering::Relaxed);
     let ready = Readiness::of(&node);

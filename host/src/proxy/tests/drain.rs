@@ -102,3 +102,21 @@ async fn an_address_in_use_is_an_error_that_names_it() {
     let error = bind(second).await.err().unwrap();
     assert_eq!(error.to_string(), format!("can't listen on {} (--listen)", node.address));
 }
+
+/// Its first bytes wait in front of the HTTP library, to which the connection is idle.
+#[tokio::test]
+async fn a_head_that_is_arriving_is_waited_for() {
+    let node = Node::with(config(), async |_| ok("in the end")).await;
+    let (mut idle, mut arriving) = (node.connect().await, node.connect().await);
+    for visitor in [&mut idle, &mut arriving] {
+        visitor.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        visitor.response().await;
+    }
+    arriving.send("GET / HT").await;
+    node.stop.cancel();
+    assert_eq!(idle.rest().await, "");
+    arriving.send(format!("TP/1.1\r\nHost: {}\r\n\r\n", host())).await;
+    let answer = arriving.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("in the end"), "{answer}");
+    node.running.await.unwrap();
+}

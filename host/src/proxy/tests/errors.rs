@@ -56,6 +56,7 @@ async fn unroutable_requests_are_refused() {
         ("GET / HTTP/1.1\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "400"),
+        ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", "400"),
         ("CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", "405"),
         ("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n", "404"),
         ("GET / HTTP/1.1\r\nHost: www.localhost\r\n\r\n", "404"),
@@ -197,8 +198,7 @@ async fn responses_that_cannot_be_sent_are_502() {
 async fn transfer_codings_beside_chunked_are_501() {
     let node = Node::with(config(), echo_body).await;
     let body = "3\r\nabc\r\n0\r\n\r\n";
-    for codings in ["gzip, chunked", "gzip\r\nTransfer-Encoding: chunked", "chunked, chunked", "x , Chunked"]
-    {
+    for codings in ["gzip, chunked", "gzip\r\nTransfer-Encoding: chunked", "x , Chunked"] {
         let mut visitor = node.connect().await;
         let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: {codings}\r\n\r\n", host());
         visitor.send(head + body).await;
@@ -207,7 +207,13 @@ async fn transfer_codings_beside_chunked_are_501() {
         assert_eq!(header(&head, "tunnel-error"), Some("unknown-transfer-coding"));
         assert!(String::from_utf8(body).unwrap().contains("chunked only"));
     }
-    for coding in ["chunked", "Chunked", ", chunked"] {
+    for codings in ["chunked, chunked", ", chunked"] {
+        let mut visitor = node.connect().await;
+        let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: {codings}\r\n\r\n", host());
+        visitor.send(head + body).await;
+        assert!(visitor.rest().await.starts_with("HTTP/1.1 400 "), "{codings}");
+    }
+    for coding in ["chunked", "Chunked"] {
         let mut visitor = node.connect().await;
         let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: {coding}\r\n\r\n", host());
         visitor.send(head + body).await;
@@ -221,8 +227,10 @@ async fn a_malformed_chunk_is_the_visitors_fault() {
     let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", host());
     let mut visitor = node.connect().await;
     visitor.send(head + "xyz\r\n").await;
-    let head = visitor.head().await;
+    let (head, body) = visitor.response().await;
     assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    let text = String::from_utf8(body).unwrap();
+    assert!(text.contains("size of a chunk"), "{text}");
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ async fn targets_arrive_byte_for_byte() {
     }
     visitor.send(format!("OPTIONS * HTTP/1.1\r\nHost: {}\r\n\r\n", host())).await;
     assert!(echoed(&mut visitor).await.starts_with(&format!("OPTIONS {} *\n", host())));
-    visitor.send(format!("GET http://{}:1//a?b HTTP/1.1\r\nHost: other\r\n\r\n", host())).await;
+    visitor.send(format!("GET http://{0}:1//a?b HTTP/1.1\r\nHost: {0}:1\r\n\r\n", host())).await;
     assert!(echoed(&mut visitor).await.starts_with(&format!("GET {}:1 //a?b\n", host())));
 }
 

@@ -243,6 +243,7 @@ fn a_late_100_is_not_sent() {
         target: PathAndQuery::from_static("/"),
         headers: HeaderMap::new(),
         visitor: None,
+        tls: None,
         body: Bytes::new(),
         end: false,
     };

@@ -137,6 +137,8 @@ impl Translator {
                 self.draining = true;
                 self.leave_if_idle();
             }
+            // It logs what is no document, and sees the end.
+            Message::RegistrationResponse { outcome: Err(refusal), .. } => self.say(refusal.text.clone()),
             // A client's messages, a registration of version 2, and the answer to a ping that this client never sends.
             Message::RegistrationRequest { .. }
             | Message::RegistrationResponse { .. }

@@ -90,6 +90,7 @@ fn request(number: u64, target: &'static str, end: bool) -> RequestStart {
         target: http::uri::PathAndQuery::from_static(target),
         headers: HeaderMap::new(),
         visitor: None,
+        tls: None,
         notes: Notes::default(),
         body: Bytes::new(),
         end,

@@ -93,8 +93,10 @@ async fn round(stage: &Arc<dyn Forward>, args: &BenchArgs) -> Result<Duration, A
             exchange: ExchangeId(u64::from(n)),
             tunnel: tunnel.clone(),
             visitor: Some((VISITOR, 0).into()),
+            tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         };
         let request = Request { head: head.clone(), body: Body::full(body.clone()), context };
         let failed = |error: crate::exchange::ForwardError| {

@@ -189,8 +189,10 @@ fn request(args: &RunArgs) -> Result<Request, AuthorError> {
             exchange: ExchangeId(1),
             tunnel,
             visitor: Some((args.visitor, 0).into()),
+            tls: None,
             notes: Default::default(),
             interim: None,
+            witness: None,
         },
     })
 }

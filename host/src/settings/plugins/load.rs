@@ -1,6 +1,11 @@
 //! Loads plugins and applications, and keeps those that haven't changed.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use super::wanted::{Kind, Wanted};
 use crate::{
@@ -20,7 +25,7 @@ pub struct Loader {
     cache: Option<PathBuf>,
     kv: Option<Arc<dyn kv::Store>>,
     reporter: Reporter,
-    host: Option<Host>,
+    host: Arc<OnceLock<Host>>,
     /// Those in force.
     kept: Pack,
 }
@@ -96,7 +101,7 @@ impl Pack {
 impl Loader {
     /// A loader that keeps compiled plugins in `cache`, and tells whoever looks at a terminal when that takes long.
     pub fn new(cache: Option<PathBuf>, reporter: Reporter) -> Self {
-        Self { cache, kv: None, reporter, host: None, kept: Pack::default() }
+        Self { cache, kv: None, reporter, host: Arc::default(), kept: Pack::default() }
     }
 
     /// Plugins keep their entries there, if there is one: all nodes see them. Over a connection of their own, because it
@@ -140,12 +145,17 @@ impl Loader {
         }
     }
 
-    fn host(&mut self) -> Result<Host, LoadError> {
-        let host = match self.host.take() {
-            Some(host) => host,
-            None => Host::new(&Options { cache: self.cache.clone(), kv: self.kv.clone() })?,
-        };
-        Ok(self.host.insert(host).clone())
+    fn host(&self) -> Result<Host, LoadError> {
+        if let Some(host) = self.host.get() {
+            return Ok(host.clone());
+        }
+        let host = Host::new(&Options { cache: self.cache.clone(), kv: self.kv.clone() })?;
+        Ok(self.host.get_or_init(|| host).clone())
+    }
+
+    /// Where the engine will be once it is started.
+    pub fn engine(&self) -> Arc<OnceLock<Host>> {
+        Arc::clone(&self.host)
     }
 
     /// From now on these are in force. Says how many of them are new.

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::wire::{
-    TunnelName,
+    KeyName, TunnelName,
     registration::{MAX_SESSION_LABEL, same_origin},
 };
 
@@ -41,7 +41,7 @@ const TYPE: &str = "https://schema.brickchain.com/v2/mandate-token.json";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MandateToken {
     /// What its key names.
-    pub name: TunnelName,
+    pub name: KeyName,
     /// The digest of what was signed. Not of the signature, of which there may be several for one text.
     pub digest: [u8; 32],
     /// Seconds since 1970-01-01 UTC after which it isn't accepted any more, clocks considered.
@@ -97,8 +97,10 @@ impl MandateToken {
     /// The label is too long.
     pub fn name_with(&self, session: Option<&str>) -> Result<TunnelName, TokenError> {
         match session {
-            None => Ok(self.name.clone()),
-            Some(session) if session.len() <= MAX_SESSION_LABEL => Ok(self.name.with_session(session)),
+            None => Ok(self.name.tunnel().clone()),
+            Some(session) if session.len() <= MAX_SESSION_LABEL => {
+                Ok(self.name.tunnel().with_session(session))
+            }
             Some(_) => Err(TokenError::BadSessionLabel),
         }
     }
@@ -197,10 +199,10 @@ impl Key {
         }
     }
 
-    fn name(&self) -> TunnelName {
+    fn name(&self) -> KeyName {
         match self {
-            Self::P256 { x, y } => TunnelName::of_p256(x, y),
-            Self::Ed25519(key) => TunnelName::of_key(key),
+            Self::P256 { x, y } => KeyName::of_p256(x, y),
+            Self::Ed25519(key) => KeyName::of_key(key),
         }
     }
 }

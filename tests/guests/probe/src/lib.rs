@@ -46,6 +46,10 @@ impl http_request_hook::Guest for Probe {
         let script = request.header("script").pop().unwrap_or_default();
         let script =
             serde_json::from_slice(&script).map_err(|error| types::Fault { message: error.to_string() })?;
+        let script: Value = script;
+        if script[0][0] == "tls" {
+            return Ok(tls(request));
+        }
         let results = run(&script).map_err(|message| types::Fault { message })?;
         let body = serde_json::to_vec(&results).unwrap_or_default();
         Ok(HeadVerdict::Respond(types::Answer { status: 200, headers: Vec::new(), body }))
@@ -61,6 +65,16 @@ impl tick_hook::Guest for Probe {
         let steps = CONFIG.with_borrow(|config| config["tick"].clone());
         run(&steps).map(drop).map_err(|message| types::Fault { message })
     }
+}
+
+/// `["tls"]`, which is about the request itself.
+fn tls(request: &Request) -> HeadVerdict {
+    let known = request.visitor_tls().map(|tls| {
+        let client = tls.client.map(|client| json!({ "subject": client.subject, "sha256": client.sha256 }));
+        json!({ "version": tls.version, "cipher": tls.cipher, "server-name": tls.server_name, "alpn": tls.alpn, "client": client })
+    });
+    let body = serde_json::to_vec(&known).unwrap_or_default();
+    HeadVerdict::Respond(types::Answer { status: 200, headers: Vec::new(), body })
 }
 
 /// The results of all steps, or the text of a step `fault`.
