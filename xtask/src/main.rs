@@ -2,6 +2,7 @@
 //!
 //! Owns what "everything is checked" means and in which order. Knows nothing of the program itself.
 
+mod bench;
 mod debian;
 mod demo;
 mod deny;
@@ -23,6 +24,7 @@ Usage: cargo xtask COMMAND
   guests                         build the plugins of examples/ and tests/guests/ to target/guests/
   demo-plugins                   build the plugins of `tunnel demo` anew, into host/src/demo/plugins/
   audit                          known vulnerabilities in dependencies (needs the network)
+  bench [-- ARGS]                measure an exchange beside nginx, haproxy and other tunnels, into docs/benchmarks/
   fuzz [TARGET] [--seconds N]    fuzz one target, or each in turn, N seconds each (by default 60)
 ";
 
@@ -48,6 +50,8 @@ fn run(arguments: &[String]) -> Result<()> {
         ["guests"] => guests::run(),
         ["demo-plugins"] => demo::run(),
         ["audit"] => deny::audit(),
+        ["bench"] => bench::run(&[]),
+        ["bench", "--", rest @ ..] => bench::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         [] | ["help" | "-h" | "--help", ..] => {
             print!("{HELP}");

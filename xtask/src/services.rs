@@ -93,6 +93,11 @@ fn program(name: &str, package: &str, service: Option<&str>) -> Result<PathBuf> 
     bail!("tests need {name}; install it (on Debian: apt install {package})")
 }
 
+/// Whether a program is installed.
+pub(crate) fn has(name: &str) -> bool {
+    look_for(name, &env::var_os("PATH").unwrap_or_default()).is_some()
+}
+
 fn look_for(name: &str, path: &OsStr) -> Option<PathBuf> {
     let folders = env::split_paths(path).chain(BESIDE_PATH.map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
