@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
-    rustls::{self, pki_types::ServerName},
+    rustls::{self, CertificateError, pki_types::ServerName},
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
@@ -235,6 +235,18 @@ impl Dialer {
             (Some(rustls::Error::InvalidMessage(_)), Some(authority)) => {
                 format!(
                     "what answers at {url} speaks no TLS; if it is a plain proxy, dial http://{authority}"
+                )
+            }
+            // The second where an authority of ours has the name of another.
+            (
+                Some(rustls::Error::InvalidCertificate(
+                    CertificateError::UnknownIssuer | CertificateError::BadSignature,
+                )),
+                _,
+            ) => {
+                format!(
+                    "no TLS with {url}: its certificate is of no authority that is trusted here; if the proxy has one of its \
+                     own, name that with --proxy-ca"
                 )
             }
             _ => format!("no TLS with {url}: {error}"),
