@@ -174,7 +174,7 @@ impl Visitor {
                 tokio::try_join!(send, receive(&mut reader, &mut buffer, download))?;
             }
             if counts {
-                latency.saturating_record(micros(start.elapsed()));
+                latency.record(micros(start.elapsed())).context("a histogram that grows")?;
             }
             if work.is_bulk() {
                 return Ok(latency);
@@ -199,7 +199,7 @@ impl Visitor {
                 other => bail!("no echo: {other:?}"),
             }
             if counts {
-                latency.saturating_record(micros(start.elapsed()));
+                latency.record(micros(start.elapsed())).context("a histogram that grows")?;
             }
         }
     }

@@ -57,11 +57,11 @@ struct Run {
     /// How long each measurement lasts, in seconds.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// Only cells whose name contains one of these.
-    #[arg(long, value_delimiter = ',')]
+    /// Only cells whose name contains one of these; may be given again.
+    #[arg(long = "cell", value_name = "PART")]
     cells: Vec<String>,
-    /// Only systems whose name contains one of these.
-    #[arg(long, value_delimiter = ',')]
+    /// Only systems whose name contains one of these; may be given again.
+    #[arg(long = "system", value_name = "PART")]
     systems: Vec<String>,
 }
 

@@ -38,7 +38,8 @@ impl Sample {
             per_second: exchanges / load.lasted.as_secs_f64(),
             p50_us: load.latency.value_at_quantile(0.5),
             p99_us: load.latency.value_at_quantile(0.99),
-            cpu_us: cpu_us_of.values().sum(),
+            // A sum of nothing is minus zero.
+            cpu_us: cpu_us_of.values().sum::<f64>() + 0.0,
             cpu_us_of,
             idle,
             peak,
@@ -246,6 +247,9 @@ impl Measured {
             .collect();
         for row in &mut self.systems {
             row.median = middle(&row.rounds.values().cloned().collect::<Vec<_>>());
+            if row.family == Family::Direct {
+                continue;
+            }
             let ratio = |pick: fn(&Bases) -> Option<f64>| {
                 let ratios = row.rounds.iter().filter_map(|(round, sample)| {
                     pick(bases.get(round)?).filter(|base| *base > 0.0).map(|base| sample.cpu_us / base)

@@ -88,11 +88,11 @@ pub(crate) const ALL: &[Kind] = &[
     peer("rathole", Family::Tunnel, Way::Rathole),
     peer("bore", Family::Tunnel, Way::Bore),
     Kind { name: "tunnel", family: Family::Ours, plain: true, reference: true, way: Way::Ours(&[]) },
-    variant("tunnel, no-op plugin", Way::Ours(&[Plugin { config: "{}" }])),
-    variant("tunnel, header plugin", Way::Ours(&[Plugin { config: r#"{"on-request": "good"}"# }])),
+    variant("tunnel, no-op plugin", Way::Ours(&[Plugin { config: "" }])),
+    variant("tunnel, header plugin", Way::Ours(&[Plugin { config: "on-request = 'good'" }])),
     variant(
         "tunnel, whole-body plugin",
-        Way::Ours(&[Plugin { config: r#"{"on-request": "whole", "on-request-body": "upper"}"# }]),
+        Way::Ours(&[Plugin { config: "on-request = 'whole'\non-request-body = 'upper'" }]),
     ),
     variant("tunnel, Redis, session here", Way::Redis { elsewhere: false }),
     variant("tunnel, Redis, session elsewhere", Way::Redis { elsewhere: true }),
@@ -234,7 +234,7 @@ impl System {
             if !guest.is_file() {
                 bail!("{} is missing; build it with cargo xtask guests", guest.display());
             }
-            let config = self.write(&format!("plugin{at}.json"), plugin.config)?;
+            let config = self.write(&format!("plugin{at}.toml"), plugin.config)?;
             arguments.extend(["--plugin".into(), guest.into_os_string()]);
             arguments.extend(["--plugin-config".into(), config.into_os_string()]);
         }
