@@ -25,6 +25,7 @@ mod interim;
 mod limits;
 mod linger;
 mod metrics;
+mod network;
 pub mod observe;
 mod outgoing;
 mod own;

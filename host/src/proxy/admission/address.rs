@@ -1,21 +1,17 @@
 //! What counts as one place that clients come from.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-/// An address of IPv4, or a network of 64 bits of IPv6: whoever has one address there has all of them.
+use super::super::network::network;
+
+/// The network of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Source(IpAddr);
 
 impl Source {
     /// None for this machine: there one address stands for everybody whom a web server that nobody trusts brings along.
     pub(super) fn of(address: IpAddr) -> Option<Self> {
-        match address.to_canonical() {
-            address if address.is_loopback() => None,
-            IpAddr::V6(address) => {
-                Some(Self(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()))
-            }
-            address => Some(Self(address)),
-        }
+        (!address.to_canonical().is_loopback()).then(|| Self(network(address)))
     }
 }
 

@@ -11,7 +11,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -26,6 +26,8 @@ use prometheus_client::{
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::super::network::network;
 
 /// One of so many places is added for clients.
 const SPARE: usize = 16;
@@ -278,14 +280,6 @@ impl Drop for Place {
                 count.remove();
             }
         }
-    }
-}
-
-/// Who shares one count: an address of IPv4, and of IPv6 a network of 64 bits, all of which a single house has.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
     }
 }
 
