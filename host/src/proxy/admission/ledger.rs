@@ -44,14 +44,7 @@ pub struct MemoryLedger(Mutex<HashMap<InvitationId, HashSet<KeyName>>>);
 impl MemoryLedger {
     /// What would come of [`Ledger::tie`]; nothing is changed.
     pub fn would(&self, invitation: &InvitationId, key: &KeyName, uses: u32) -> Tied {
-        let known = self.known();
-        let keys = known.get(invitation);
-        match keys {
-            Some(keys) if keys.contains(key) => Tied::Before,
-            Some(keys) if keys.len() >= uses as usize => Tied::Spent,
-            None if uses == 0 => Tied::Spent,
-            _ => Tied::Now,
-        }
+        would(self.known().get(invitation), key, uses)
     }
 
     /// Remembers that a key is tied.
@@ -65,19 +58,25 @@ impl MemoryLedger {
     }
 }
 
+fn would(tied: Option<&HashSet<KeyName>>, key: &KeyName, uses: u32) -> Tied {
+    if tied.is_some_and(|keys| keys.contains(key)) {
+        Tied::Before
+    } else if tied.map_or(0, HashSet::len) < uses as usize {
+        Tied::Now
+    } else {
+        Tied::Spent
+    }
+}
+
 impl Ledger for MemoryLedger {
     fn tie<'a>(&'a self, invitation: &'a InvitationId, key: &'a KeyName, uses: u32) -> LedgerFuture<'a> {
         Box::pin(async move {
             let mut known = self.known();
-            let keys = known.entry(*invitation).or_default();
-            Ok(if keys.contains(key) {
-                Tied::Before
-            } else if keys.len() < uses as usize {
-                keys.insert(key.clone());
-                Tied::Now
-            } else {
-                Tied::Spent
-            })
+            let tied = would(known.get(invitation), key, uses);
+            if tied == Tied::Now {
+                known.entry(*invitation).or_default().insert(key.clone());
+            }
+            Ok(tied)
         })
     }
 }
