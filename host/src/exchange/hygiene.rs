@@ -269,7 +269,8 @@ pub fn wants_trailers(headers: &HeaderMap) -> bool {
     tokens(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
-fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+/// Whether an address is of one of these networks, as IPv4 too where it is mapped into IPv6.
+pub fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
     !trusted.is_empty() && trusted.iter().any(|net| net.contains(&address.to_canonical()))
 }
 

@@ -20,6 +20,8 @@ use crate::exchange::{Body, ErrorKind, ForwardError, Response, hygiene};
 /// The body that hyper gets. Holds the exchange open until it is written, or dropped.
 pub(super) struct Outgoing {
     body: Body,
+    /// What the service's head announces, in bytes.
+    length: Option<u64>,
     /// Looks like a body, so that hyper keeps the Content-Length of a 304, which it wouldn't beside none.
     phantom: bool,
     _exchange: Option<OpenExchange>,
@@ -53,9 +55,9 @@ impl Outgoing {
         Self { phantom: false, ..self }
     }
 
-    /// The same body, told of as it passes; `length` is what the head announces.
-    pub(super) fn observed(mut self, observed: Arc<Observed>, length: Option<u64>) -> Self {
-        let left = length.or(self.body.size_hint().exact());
+    /// The same body, told of as it passes.
+    pub(super) fn observed(mut self, observed: Arc<Observed>) -> Self {
+        let left = self.length.or(self.body.size_hint().exact());
         if self.body.is_end_stream() {
             observed.whole();
         }
@@ -72,7 +74,7 @@ impl Outgoing {
 
 impl From<Body> for Outgoing {
     fn from(body: Body) -> Self {
-        Self { body, phantom: false, _exchange: None, _turn: None, observed: None }
+        Self { body, length: None, phantom: false, _exchange: None, _turn: None, observed: None }
     }
 }
 
@@ -92,6 +94,7 @@ pub(super) fn response(
     let length = content_length(&mut response.headers)?;
     let mut outgoing = Outgoing {
         body: response.body,
+        length,
         phantom: false,
         _exchange: Some(exchange),
         _turn: None,

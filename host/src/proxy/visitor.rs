@@ -7,10 +7,7 @@ use std::{
     borrow::Cow,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
@@ -55,12 +52,11 @@ pub(super) async fn answer(
     let head_only = request.method() == Method::HEAD;
     let call = grpc::is_call(request.headers());
     // From here on: whoever answers without having read the body has to say so.
-    let answered = Arc::new(AtomicBool::new(false));
     let observed = Observed::begin(&connection.shared, &connection.arrived, exchange, &request);
-    let request = request.map(|inner| VisitorBody::new(inner, &connection, &answered, &observed));
+    let request = request.map(|inner| VisitorBody::new(inner, &connection, &observed));
     let response = match dispatch(&connection, exchange, form, request, &observed).await {
         Ok(response) => {
-            answered.store(true, Ordering::Relaxed);
+            observed.answered();
             response
         }
         Err(Failure::Forward(error)) => {
@@ -75,9 +71,7 @@ pub(super) async fn answer(
         Err(Failure::Answered(response)) => without_body(*response, head_only).map(Outgoing::from),
     };
     observed.answering(status(&response));
-    let length =
-        response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    secured(&connection, response.map(|body| body.observed(observed, length)))
+    secured(&connection, response.map(|body| body.observed(observed)))
 }
 
 /// What the visitor was told: a WebSocket that was granted is 101, also where HTTP/2 says 200.
@@ -328,24 +322,17 @@ struct VisitorBody {
     inner: Incoming,
     ended: bool,
     unread: Unread,
-    answered: Arc<AtomicBool>,
     patience: Patience,
     slow: SlowVisitors,
     observed: Arc<Observed>,
 }
 
 impl VisitorBody {
-    fn new(
-        inner: Incoming,
-        connection: &Connection,
-        answered: &Arc<AtomicBool>,
-        observed: &Arc<Observed>,
-    ) -> Self {
+    fn new(inner: Incoming, connection: &Connection, observed: &Arc<Observed>) -> Self {
         Self {
             inner,
             ended: false,
             unread: connection.unread.clone(),
-            answered: Arc::clone(answered),
             observed: Arc::clone(observed),
             patience: Patience::new(connection.shared.config.limits.pace),
             slow: connection.shared.slow_visitors.clone(),
@@ -353,7 +340,7 @@ impl VisitorBody {
     }
 
     fn is_too_slow(&mut self, cx: &mut TaskContext<'_>) -> bool {
-        !self.answered.load(Ordering::Relaxed) && self.patience.poll_end(cx).is_ready()
+        !self.observed.is_answered() && self.patience.poll_end(cx).is_ready()
     }
 }
 

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use proxy_header::{ParseConfig, Protocol, ProxyHeader};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
+use crate::exchange::hygiene;
+
 /// A balancer sends it at once, in one piece.
 const IN_TIME: Duration = Duration::from_secs(5);
 
@@ -30,7 +32,7 @@ const MAX_REST: usize = 4096;
 
 /// Whether this peer's connections begin with a header.
 pub(super) fn expected(nets: &[IpNet], peer: IpAddr) -> bool {
-    nets.iter().any(|net| net.contains(&peer))
+    hygiene::is_trusted(nets, peer)
 }
 
 /// Reads the header. `None` if the balancer speaks for itself, as it does to see whether we live.

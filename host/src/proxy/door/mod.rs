@@ -34,7 +34,10 @@ pub use self::{
     tls::{TlsError, TlsSettings, VisitorCertificates},
 };
 use super::{Shared, http1, http2};
-use crate::{exchange::Scheme, wire::Tls};
+use crate::{
+    exchange::{Scheme, hygiene},
+    wire::Tls,
+};
 
 /// What a connection shows of itself before its first request.
 #[derive(Debug, Clone)]
@@ -171,8 +174,9 @@ async fn announced(
 
 /// Whether many visitors come from this address: a web server in front, or whatever runs on this machine.
 fn is_many(shared: &Shared, address: IpAddr) -> bool {
-    let fronts = shared.config.trusted_proxies.iter().chain(&shared.config.door.proxy_protocol);
-    address.is_loopback() || fronts.into_iter().any(|net| net.contains(&address))
+    let config = &shared.config;
+    let is_front = |nets| hygiene::is_trusted(nets, address);
+    address.is_loopback() || is_front(&config.trusted_proxies) || is_front(&config.door.proxy_protocol)
 }
 
 fn no_place(socket: &TcpStream, secure: bool) {

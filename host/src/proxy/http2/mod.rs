@@ -61,7 +61,7 @@ const PING_PATIENCE: Duration = Duration::from_secs(20);
 /// One connection, from its preface to the end of its last stream.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived) {
     let peer = arrived.peer;
-    let trusted = shared.config.trusted_proxies.iter().any(|net| net.contains(&peer.ip()));
+    let trusted = hygiene::is_trusted(&shared.config.trusted_proxies, peer.ip());
     let place = arrived.place.clone();
     // A connection says much between requests that begins none.
     let (io, unread) = Lingering::new(stream, None);

@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -26,7 +26,7 @@ use super::{
     metrics::Counted,
 };
 use crate::{
-    exchange::{Asked, ErrorKind, ExchangeId, ForwardError, Request, Witness, websocket::Way},
+    exchange::{Asked, ErrorKind, ExchangeId, ForwardError, Request, Witness, hygiene, websocket::Way},
     trace::{self, Span},
     wire::{Tls, TunnelName},
 };
@@ -37,6 +37,8 @@ pub(super) struct Observed {
     exchange: ExchangeId,
     began: Instant,
     version: Version,
+    /// There is an answer from beyond the proxy.
+    answered: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     told: Mutex<Told>,
@@ -74,6 +76,7 @@ impl Observed {
             exchange,
             began: Instant::now(),
             version: request.version(),
+            answered: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             told: Mutex::new(Told {
@@ -105,9 +108,7 @@ impl Observed {
         if let Some(traces) = &observe.traces {
             let believed = match traces.trust {
                 Trust::Nobody => false,
-                Trust::TrustedProxies => {
-                    self.shared.config.trusted_proxies.iter().any(|trusted| trusted.contains(&peer.ip()))
-                }
+                Trust::TrustedProxies => hygiene::is_trusted(&self.shared.config.trusted_proxies, peer.ip()),
                 Trust::Everybody => true,
             };
             let taken = if believed { trace::Taken::Believed } else { trace::Taken::Continued };
@@ -124,6 +125,16 @@ impl Observed {
         let code = error.kind().code();
         self.shared.metrics.visitors.failed(code);
         self.told().error = Some(code);
+    }
+
+    /// There is an answer from beyond the proxy.
+    pub(super) fn answered(&self) {
+        self.answered.store(true, Relaxed);
+    }
+
+    /// Whether there is.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.load(Relaxed)
     }
 
     /// The answer's head is there.
