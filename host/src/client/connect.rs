@@ -3,17 +3,9 @@
 //! Owns name lookup, trust and the sentences for what can go wrong. Knows nothing of HTTP: a request's target or
 //! `Host` never reaches it, so that no visitor can steer where the client connects.
 
-use std::{
-    error::Error as _,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{error::Error as _, io, sync::Arc, time::Duration};
 
-use http::{Uri, uri::Authority};
-use hyper_util::rt::TokioIo;
+use http::uri::Authority;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -31,7 +23,7 @@ use tokio_rustls::{
 };
 use tokio_util::either::Either;
 
-use super::{OriginConfig, kept::Kept};
+use super::OriginConfig;
 
 /// HTTP/2 by its name in ALPN (RFC 9113 section 3.2).
 const H2: &[u8] = b"h2";
@@ -40,10 +32,7 @@ const H2: &[u8] = b"h2";
 const GONE_AFTER: Duration = Duration::from_secs(20);
 
 /// A connection to the origin.
-pub(super) type Connection = TokioIo<Stream>;
-
-/// The same without what the HTTP library wants.
-pub(super) type Stream = Kept<Either<TcpStream, TlsStream<TcpStream>>>;
+pub(super) type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
 /// Why there is no connection, in a sentence that a visitor may read.
 #[derive(Debug, thiserror::Error)]
@@ -148,14 +137,24 @@ impl Connector {
         })))
     }
 
+    /// Connects to speak HTTP/1.1.
+    pub(super) async fn http1(&self) -> Result<Stream, ConnectError> {
+        told(self.0.connect(Wanted::Http1).await)
+    }
+
     /// Connects to speak HTTP/2: over TLS as agreed on, else by prior knowledge (RFC 9113 section 3).
-    pub(super) async fn http2(&self) -> Result<Connection, ConnectError> {
+    pub(super) async fn http2(&self) -> Result<Stream, ConnectError> {
         told(self.0.connect(Wanted::Http2).await)
     }
 
     /// The origin spoke something else than HTTP/2 where nothing else had been agreed on.
     pub(super) fn not_http2(&self) -> ConnectError {
         ConnectError::NotHttp2 { url: Arc::clone(&self.0.url) }
+    }
+
+    /// The HTTP library doesn't take a connection.
+    pub(super) fn unusable(&self, error: hyper::Error) -> ConnectError {
+        ConnectError::Unreachable { url: Arc::clone(&self.0.url), source: io::Error::other(error) }
     }
 
     /// Longest wait for a connection.
@@ -170,14 +169,14 @@ impl Connector {
 }
 
 impl Target {
-    async fn connect(&self, wanted: Wanted) -> Result<Connection, ConnectError> {
+    async fn connect(&self, wanted: Wanted) -> Result<Stream, ConnectError> {
         let connecting = async {
             let tcp = self.tcp().await?;
             if wanted == Wanted::Http2 {
                 outlives_nobody(&tcp);
             }
-            let stream = match &self.tls {
-                None => Either::Left(tcp),
+            match &self.tls {
+                None => Ok(Either::Left(tcp)),
                 Some(tls) => {
                     let connector = if wanted == Wanted::Http2 { &tls.http2 } else { &tls.http1 };
                     let connecting = connector.connect(tls.name.clone(), tcp);
@@ -185,10 +184,9 @@ impl Target {
                     if wanted == Wanted::Http2 && stream.get_ref().1.alpn_protocol() != Some(H2) {
                         return Err(ConnectError::NotHttp2 { url: Arc::clone(&self.url) });
                     }
-                    Either::Right(stream)
+                    Ok(Either::Right(stream))
                 }
-            };
-            Ok(TokioIo::new(Kept::new(stream)))
+            }
         };
         let timed_out = || ConnectError::TimedOut { url: Arc::clone(&self.url) };
         timeout(self.connect_timeout, connecting).await.unwrap_or_else(|_| Err(timed_out()))
@@ -234,23 +232,7 @@ impl Target {
     }
 }
 
-impl tower_service::Service<Uri> for Connector {
-    type Response = Connection;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// Connects to the configured origin, whatever the URI says.
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let target = Arc::clone(&self.0);
-        Box::pin(async move { told(target.connect(Wanted::Http1).await) })
-    }
-}
-
-fn told(connected: Result<Connection, ConnectError>) -> Result<Connection, ConnectError> {
+fn told(connected: Result<Stream, ConnectError>) -> Result<Stream, ConnectError> {
     if let Err(error) = &connected {
         tracing::debug!(%error, cause = ?error.source(), "no connection to the origin");
     }

@@ -1,82 +1,186 @@
-//! A connection to the origin that knows its past.
+//! A connection to the origin by HTTP/1.1, which carries one exchange after another.
 //!
-//! A server may close a connection that was kept in the very moment in which the next request is on its way. Whether
-//! that is what happened can be told from the order of reads and writes alone; the HTTP library doesn't say.
+//! Owns how an exchange is sent on it, and what becomes of one whose connection ends. Whoever has the exchange drives the
+//! connection: with a task for each connection every request would wake that task, and every answer would be woken
+//! by it, through channels that cost more than the bytes. Must not know what else is kept; `pool` does.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
+    thread,
 };
 
-use hyper_util::client::legacy::{
-    self,
-    connect::{Connected, Connection},
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{Builder, SendRequest},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::unconstrained,
+};
 
-/// A connection that may be used again.
-pub(super) struct Kept<T> {
-    io: T,
-    past: Past,
+use super::{connect::Stream, origin_body::RequestBody};
+use crate::wire;
+
+/// One connection.
+///
+/// When it is dropped it ends, and with it the exchange that it carried.
+pub(super) struct Line {
+    // Gone before the connection, which knows by that that nothing more follows.
+    sender: SendRequest<RequestBody>,
+    connection: Connection,
+    heard: Heard,
+    /// It has carried an exchange before.
+    reused: bool,
 }
 
-/// What has passed over a connection. Only the one task that drives the connection writes it.
-#[derive(Clone, Default)]
-struct Past(Arc<[AtomicBool; 2]>);
+/// What became of a request.
+pub(super) enum Sent {
+    /// The head of the final response is here.
+    Answered(Response<Incoming>),
+    /// It was never begun, because the connection, kept from an earlier exchange, had ended.
+    Unsent(Box<Request<RequestBody>>),
+    /// The connection, kept from an earlier exchange, ended before a single byte of the answer came. The origin may have
+    /// closed it in the very moment in which the request was on its way.
+    Crossed(hyper::Error),
+    /// Nobody knows what the origin did with it.
+    Failed(hyper::Error),
+}
 
-impl Past {
-    /// Something was read before something was written: this isn't the connection's first request.
-    fn reused(&self) -> &AtomicBool {
-        &self.0[0]
+impl Line {
+    /// Makes a new connection ready for its first request.
+    pub(super) async fn new(io: Stream) -> hyper::Result<Self> {
+        let heard = Heard::default();
+        let io = TokioIo::new(Listening { io, heard: heard.clone() });
+        let (sender, connection) = Builder::new()
+            // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
+            .max_buf_size(wire::MAX_PART)
+            .max_headers(wire::MAX_HEADERS)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .handshake(io)
+            .await?;
+        let connection = Connection(Some(Box::pin(connection.with_upgrades())));
+        Ok(Self { sender, connection, heard, reused: false })
     }
 
-    /// Something was read after the last thing was written.
-    fn answered(&self) -> &AtomicBool {
-        &self.0[1]
+    /// Sends a request, and waits for the head of the final response.
+    ///
+    /// That the connection ended while it was idle is seen here: nobody looks before.
+    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Sent {
+        let reused = std::mem::replace(&mut self.reused, true);
+        self.heard.forget();
+        let mut failed = {
+            let sent = self.sender.try_send_request(request);
+            match self.connection.drive(sent).await {
+                Ok(response) => return Sent::Answered(response),
+                Err(failed) => failed,
+            }
+        };
+        if reused && let Some(unsent) = failed.take_message() {
+            return Sent::Unsent(Box::new(unsent));
+        }
+        let error = failed.into_error();
+        if reused && !self.heard.anything() && ended(&error) {
+            return Sent::Crossed(error);
+        }
+        Sent::Failed(error)
     }
 
-    /// To be told before bytes go out: an answer may come before the caller hears that they went.
-    fn writes(&self) {
-        if self.answered().swap(false, Relaxed) {
-            self.reused().store(true, Relaxed);
+    /// Drives the connection until what can only come of that is there.
+    pub(super) async fn drive<T>(&mut self, outcome: impl Future<Output = T>) -> T {
+        self.connection.drive(outcome).await
+    }
+
+    /// Drives the connection; ready when it has ended.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.connection.poll(cx)
+    }
+
+    /// Whether the exchange is over in both directions, and another may follow.
+    pub(super) fn is_ready(&self) -> bool {
+        self.connection.0.is_some() && self.sender.is_ready()
+    }
+
+    /// Looks once whether what is left of the exchange can be done without waiting.
+    pub(super) fn settle(&mut self) -> bool {
+        if !self.is_ready() {
+            let _ = self.connection.poll_unwatched();
+        }
+        self.is_ready()
+    }
+
+    /// Drives the connection until the exchange is over in both directions; whether another may follow.
+    pub(super) async fn settled(&mut self) -> bool {
+        poll_fn(|cx| {
+            let ended = self.poll(cx).is_ready();
+            if ended || self.is_ready() { Poll::Ready(!ended) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+/// What is driven; nothing when it has ended.
+struct Connection(Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>);
+
+impl Connection {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = &mut self.0 else { return Poll::Ready(()) };
+        if let Err(error) = ready!(connection.as_mut().poll(cx)) {
+            tracing::debug!(%error, "a connection to the origin broke off");
+        }
+        // Only now does the library hand back what was never begun.
+        self.0 = None;
+        Poll::Ready(())
+    }
+
+    /// The same without a task to be woken, and whatever the task has done before.
+    fn poll_unwatched(&mut self) -> Poll<()> {
+        unwatched(|cx| self.poll(cx))
+    }
+
+    async fn drive<T>(&mut self, outcome: impl Future<Output = T>) -> T {
+        let mut outcome = pin!(outcome);
+        poll_fn(|cx| {
+            let _ = self.poll(cx);
+            // Only what was done just now can have made it ready, so it needn't wake this task a second time.
+            unwatched(|cx| outcome.as_mut().poll(cx))
+        })
+        .await
+    }
+}
+
+impl Drop for Connection {
+    /// Takes leave, which TLS has a word for; it is a few bytes, for which there is room or nobody who waits for them.
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            let _ = self.poll_unwatched();
         }
     }
 }
 
-impl<T> Kept<T> {
-    pub(super) fn new(io: T) -> Self {
-        Self { io, past: Past::default() }
-    }
-
-    #[cfg(test)]
-    pub(super) fn get_ref(&self) -> &T {
-        &self.io
-    }
+/// Polls without a task to be woken. What has to do with the runtime must not think that it is another's turn: its way to
+/// give way is to say that nothing is ready and to wake the task, and here there is none.
+pub(super) fn unwatched<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    let polled = unconstrained(poll_fn(|cx| poll(cx)));
+    pin!(polled).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Whether a request without a body failed because its connection, kept from an earlier one, ended before a single byte
-/// of the answer came.
-pub(super) fn closed_in_between(error: &legacy::Error) -> bool {
-    let mut extras = http::Extensions::new();
-    if let Some(connected) = error.connect_info() {
-        connected.get_extras(&mut extras);
-    }
-    extras.get::<Past>().is_some_and(|past| past.reused().load(Relaxed) && !past.answered().load(Relaxed))
-        && ended(error)
-}
-
-fn ended(error: &legacy::Error) -> bool {
+/// Whether the connection ended, and nothing else went wrong.
+fn ended(error: &hyper::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    if error.is_incomplete_message() {
+        return true;
+    }
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
-            return true;
-        }
         if let Some(error) = error.downcast_ref::<io::Error>() {
             let kind = error.kind();
             return matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected);
@@ -86,13 +190,27 @@ fn ended(error: &legacy::Error) -> bool {
     false
 }
 
-impl<T> Connection for Kept<T> {
-    fn connected(&self) -> Connected {
-        Connected::new().extra(self.past.clone())
+/// Whether anything was read; the HTTP library doesn't say. Only whoever drives the connection writes it.
+#[derive(Clone, Default)]
+struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    fn forget(&self) {
+        self.0.store(false, Relaxed);
+    }
+
+    fn anything(&self) -> bool {
+        self.0.load(Relaxed)
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Kept<T> {
+/// A connection that notes whether anything was read.
+struct Listening<T> {
+    io: T,
+    heard: Heard,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Listening<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -101,15 +219,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Kept<T> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.past.answered().store(true, Relaxed);
+            self.heard.0.store(true, Relaxed);
         }
         polled
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Kept<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Listening<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.past.writes();
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
@@ -118,7 +235,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Kept<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.past.writes();
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 

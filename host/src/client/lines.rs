@@ -173,7 +173,7 @@ impl Lines {
     /// it speaks, and what it allows.
     async fn open(&self) -> Result<Line, ConnectError> {
         let (heard, mut welcome) = oneshot::channel();
-        let io = self.connector.http2().await?.into_inner();
+        let io = self.connector.http2().await?;
         let io = TokioIo::new(Heard { io, read: false, heard: Some(heard) });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder

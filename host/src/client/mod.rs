@@ -13,6 +13,7 @@ mod origin;
 mod origin_body;
 mod origin_h2;
 mod origin_websocket;
+mod pool;
 mod run;
 mod spread;
 pub mod summary;

@@ -3,11 +3,7 @@
 //! Owns what goes out to the origin and what of its answer comes back, byte for byte where HTTP allows. Must not
 //! know the tunnel: it is given a request and answers it.
 
-use std::{
-    error::Error as _,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwapOption;
 use http::{
@@ -16,47 +12,35 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, ext::on_informational};
-use hyper_util::{
-    client::legacy::{self, Client, connect::capture_connection},
-    rt::{TokioExecutor, TokioTimer},
-};
 
 use super::{
     HostHeader, OriginConfig, OriginProtocol,
     connect::{ConnectError, Connector, OriginError},
-    kept,
+    kept::{Line, Sent},
     lines::Lines,
     origin_body::{RequestBody, ResponseBody, Upload},
     origin_h2::Way,
+    pool::Pool,
 };
 use crate::{
     exchange::{
-        Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Request, RequestHead, RequestKind,
-        Response, hygiene,
+        Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Interim, Request, RequestHead,
+        RequestKind, Response, hygiene,
     },
     wire,
 };
 
-/// How long an unused connection is kept. Common servers (Node.js, Apache) close theirs after 5 s; one that closes
-/// while a request is on its way to it costs that request.
-const IDLE: Duration = Duration::from_secs(4);
-
-/// Unused connections kept at once: as many as a burst of visitors opened, each for a few seconds only. Fewer would
-/// close and open connections all the time under load, which costs more than the requests.
-const MAX_IDLE: usize = 1024;
-
 /// Forwards exchanges to one origin, and never to another.
 pub struct Origin {
-    client: Client<Connector, RequestBody>,
-    /// The same without a pool: each request opens a connection.
-    fresh: Client<Connector, RequestBody>,
+    /// Connections that speak HTTP/1.1.
+    pool: Pool,
     /// Connections that speak HTTP/2.
     pub(super) lines: Lines,
     pub(super) protocol: OriginProtocol,
     /// When ALPN last agreed on HTTP/1.1, where either would do.
     pub(super) spoke_http1: ArcSwapOption<Instant>,
-    scheme: Scheme,
-    authority: Authority,
+    pub(super) scheme: Scheme,
+    pub(super) authority: Authority,
     host_header: HostHeader,
     pub(super) url: Arc<str>,
     pub(super) max_websocket_message: usize,
@@ -73,17 +57,8 @@ impl Origin {
 
     fn with_connector(config: &OriginConfig, connector: Connector, max_websocket_message: usize) -> Self {
         let url = Arc::clone(connector.url());
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
-            .http1_max_buf_size(wire::MAX_PART)
-            .http1_max_headers(wire::MAX_HEADERS)
-            .http1_allow_obsolete_multiline_headers_in_responses(true);
         Self {
-            client: builder.pool_max_idle_per_host(MAX_IDLE).build(connector.clone()),
-            fresh: builder.pool_max_idle_per_host(0).build(connector.clone()),
+            pool: Pool::new(connector.clone()),
             lines: Lines::new(connector),
             protocol: config.protocol,
             spoke_http1: ArcSwapOption::empty(),
@@ -105,59 +80,69 @@ impl Origin {
             return self.exchange_h2(request, place).await;
         }
         let Request { head, body, context } = request;
-        let expects = hygiene::expects_continue(&head.headers) && !body.is_end_stream();
-        let upload = Upload::new(expects, context.interim);
-        let mut outgoing = self.request(head, &body)?;
-        let informed = Arc::clone(&upload);
-        on_informational(&mut outgoing, move |response| {
-            let mut headers = response.headers().clone();
-            hygiene::response(&mut headers);
-            informed.interim(response.status(), headers);
-        });
-        let response =
-            self.send(outgoing.map(|()| RequestBody::new(body, Arc::clone(&upload))), &upload).await?;
+        if body.is_end_stream() {
+            let outgoing = || self.without_body(&head, context.interim.as_ref());
+            // One that changes nothing at the origin may be sent twice (RFC 9110 section 9.2.2).
+            let again = || outgoing().ok().filter(|request| request.method().is_safe());
+            let (line, response) = self.send(outgoing()?, None, again).await?;
+            return self.answer(response, None, Some(line)).map(Answer::Http);
+        }
+        let upload = Upload::new(hygiene::expects_continue(&head.headers), context.interim);
+        let outgoing = self.with_body(&head, body, &upload)?;
+        let (line, response) = self.send(outgoing, Some(&upload), || None).await?;
         upload.open();
-        self.answer(response, upload).map(Answer::Http)
+        self.answer(response, Some(upload), Some(line)).map(Answer::Http)
     }
 
     /// Sends one request and waits for the head of its response.
     ///
-    /// A safe one without a body is sent once more if its connection ended under it (RFC 9110 section 9.2.2, RFC 9112
-    /// section 9.3.1): a server that closes what it kept can't know that a request is on its way. Where the request
-    /// was never begun, the library sees to that itself, whatever the method.
+    /// Where it was never begun it is sent on another connection, whatever its method. One that was, and whose connection
+    /// ended under it, is sent once more if `again` has it: a server that closes what it kept can't know that a request
+    /// is on its way (RFC 9112 section 9.3.1).
     pub(super) async fn send(
         &self,
         mut request: http::Request<RequestBody>,
-        upload: &Arc<Upload>,
-    ) -> Result<http::Response<Incoming>, ForwardError> {
-        let connection = capture_connection(&mut request);
-        let again = repeatable(&request);
-        let mut sent = self.client.request(request).await;
-        if let (Err(error), Some(again)) = (&sent, again)
-            && kept::closed_in_between(error)
-        {
+        upload: Option<&Arc<Upload>>,
+        again: impl FnOnce() -> Option<http::Request<RequestBody>>,
+    ) -> Result<(Box<Line>, http::Response<Incoming>), ForwardError> {
+        // The visitor going away shows as a broken request; the reason is the visitor's.
+        let failed =
+            |error| upload.and_then(|upload| upload.take_failure()).unwrap_or_else(|| self.failed(error));
+        let mut line = self.pool.line().await.map_err(unreachable)?;
+        let mut again = Some(again);
+        let response = loop {
+            let error = match line.send(request).await {
+                Sent::Answered(response) => break response,
+                Sent::Unsent(unsent) => {
+                    request = *unsent;
+                    line = self.pool.line().await.map_err(unreachable)?;
+                    continue;
+                }
+                Sent::Crossed(error) => error,
+                Sent::Failed(error) => return Err(failed(error)),
+            };
+            // Once: the connection is a new one then.
+            let Some(repeated) = again.take().and_then(|again| again()) else {
+                return Err(failed(error));
+            };
             tracing::debug!(url = %self.url, "the origin closed a connection that was kept; sending once more");
-            let body = RequestBody::new(Body::empty(), Arc::clone(upload));
-            sent = self.fresh.request(again.map(|()| body)).await;
-        }
-        let response = sent.map_err(|error| {
-            // The visitor going away shows as a broken request; the reason is the visitor's.
-            upload.take_failure().unwrap_or_else(|| self.failed(error))
-        })?;
+            request = repeated;
+            line = self.pool.connect().await.map_err(unreachable)?;
+        };
         if !response.body().is_end_stream() && framed_twice(response.headers()) {
-            // What follows it there is the answer to nobody.
-            connection.connection_metadata().as_ref().inspect(|connection| connection.poison());
+            // What follows it there is the answer to nobody, so the connection isn't used again.
             let detail = format!("the answer of {} doesn't say clearly where it ends", self.url);
             return Err(ForwardError::new(ErrorKind::OriginFailed, detail));
         }
-        Ok(response)
+        Ok((line, response))
     }
 
-    /// Makes an answer of a final response.
+    /// Makes an answer of a final response, whose body comes over `line` unless something else drives its connection.
     pub(super) fn answer(
         &self,
         response: http::Response<Incoming>,
-        upload: Arc<Upload>,
+        upload: Option<Arc<Upload>>,
+        line: Option<Box<Line>>,
     ) -> Result<Response, ForwardError> {
         let (mut parts, body) = response.into_parts();
         if parts.status.is_informational() {
@@ -165,28 +150,81 @@ impl Origin {
             return Err(ForwardError::new(ErrorKind::OriginFailed, detail));
         }
         hygiene::response(&mut parts.headers);
-        let body = if body.is_end_stream() {
-            Body::empty()
-        } else {
-            Body::stream(ResponseBody { body, upload, url: Arc::clone(&self.url) })
-        };
+        let body = self.answers_body(body, upload, line);
         Ok(Response { status: parts.status, headers: parts.headers, body })
     }
 
-    /// The request as the origin gets it.
-    fn request(&self, head: RequestHead, body: &Body) -> Result<http::Request<()>, ForwardError> {
+    /// Decides who drives the connection from here on.
+    fn answers_body(&self, body: Incoming, upload: Option<Arc<Upload>>, line: Option<Box<Line>>) -> Body {
+        let mut whole = false;
+        let line = match line {
+            Some(line) if line.is_ready() => {
+                whole = true;
+                self.pool.take_back(line);
+                None
+            }
+            // A visitor who reads nothing before all was sent holds the answer up, and must not hold up with it what is
+            // being sent.
+            Some(line) if upload.as_ref().is_some_and(|upload| upload.goes_on()) => {
+                self.pool.finish(line);
+                None
+            }
+            Some(line) if body.is_end_stream() => {
+                self.pool.take_back(line);
+                None
+            }
+            line => line.map(|line| (line, self.pool.clone())),
+        };
+        let body = ResponseBody { body, line, upload, url: Arc::clone(&self.url) };
+        if whole { body.arrived() } else { body.arriving() }
+    }
+
+    /// A request without a body as the origin gets it.
+    fn without_body(
+        &self,
+        head: &RequestHead,
+        interim: Option<&Interim>,
+    ) -> Result<http::Request<RequestBody>, ForwardError> {
+        let mut outgoing = self.request(head, &Body::empty())?;
+        if let Some(interim) = interim.cloned() {
+            on_informational(&mut outgoing, move |response| {
+                // There is nothing to be asked for.
+                if response.status() != StatusCode::CONTINUE {
+                    interim(response.status(), interim_headers(response.headers()));
+                }
+            });
+        }
+        Ok(outgoing.map(|()| RequestBody::none()))
+    }
+
+    /// A request with a body as the origin gets it.
+    fn with_body(
+        &self,
+        head: &RequestHead,
+        body: Body,
+        upload: &Arc<Upload>,
+    ) -> Result<http::Request<RequestBody>, ForwardError> {
+        let mut outgoing = self.request(head, &body)?;
+        let informed = Arc::clone(upload);
+        on_informational(&mut outgoing, move |response| {
+            informed.interim(response.status(), interim_headers(response.headers()));
+        });
+        Ok(outgoing.map(|()| RequestBody::new(body, Arc::clone(upload))))
+    }
+
+    fn request(&self, head: &RequestHead, body: &Body) -> Result<http::Request<()>, ForwardError> {
         if head.method == Method::CONNECT {
             // To the HTTP library it would mean a tunnel of its own.
             return Err(bad_request("CONNECT can't be forwarded"));
         }
-        let mut headers = self.headers(&head)?;
+        let mut headers = self.headers(head)?;
         frame_body(&mut headers, body)?;
         if hygiene::wants_trailers(&head.headers) {
             // RFC 9110 section 10.1.4: `TE` is for one hop, and `Connection` has to say so.
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
         }
-        self.with_target(head, headers)
+        Ok(origin_form(head, headers))
     }
 
     /// `Host`, and then the visitor's end-to-end headers in their order.
@@ -213,42 +251,16 @@ impl Origin {
         Ok(headers)
     }
 
-    pub(super) fn with_target(
-        &self,
-        head: RequestHead,
-        headers: HeaderMap,
-    ) -> Result<http::Request<()>, ForwardError> {
-        let uri = Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(head.target)
-            .build()
-            .map_err(|error| bad_request("the request's target is not valid").because(error))?;
-        let mut request = http::Request::new(());
-        *request.method_mut() = head.method;
-        *request.uri_mut() = uri;
-        *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = headers;
-        Ok(request)
-    }
-
-    fn failed(&self, error: legacy::Error) -> ForwardError {
-        if error.is_connect() {
-            let sentence = match error.source().and_then(|cause| cause.downcast_ref::<ConnectError>()) {
-                Some(cause) => cause.to_string(),
-                None => format!("{} can't be reached", self.url),
-            };
-            return ForwardError::new(ErrorKind::OriginUnreachable, sentence).because(error);
-        }
+    fn failed(&self, error: hyper::Error) -> ForwardError {
         let url = &self.url;
-        let detail = match error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>()) {
-            Some(cause) if cause.is_parse_too_large() => format!(
+        let detail = match &error {
+            error if error.is_parse_too_large() => format!(
                 "the head of the answer of {url} is too large: over {} kB, or over {} header fields",
                 wire::MAX_PART / 1024,
                 wire::MAX_HEADERS
             ),
-            Some(cause) if cause.is_parse() => format!("{url} answered with something that is not HTTP"),
-            Some(cause) if cause.is_incomplete_message() => {
+            error if error.is_parse() => format!("{url} answered with something that is not HTTP"),
+            error if error.is_incomplete_message() => {
                 format!("{url} closed the connection without an answer")
             }
             _ => format!("{url} broke off before it answered"),
@@ -308,21 +320,24 @@ fn framed_twice(headers: &HeaderMap) -> bool {
     })
 }
 
-/// A copy of a request that may be sent twice: it changes nothing at the origin (RFC 9110 section 9.2.1), and is whole
-/// without a body.
-fn repeatable(request: &http::Request<RequestBody>) -> Option<http::Request<()>> {
-    (request.method().is_safe() && request.body().is_end_stream()).then(|| copy(request))
+/// A request with these headers, by its path and query alone (RFC 9112 section 3.2.1).
+pub(super) fn origin_form(head: &RequestHead, headers: HeaderMap) -> http::Request<()> {
+    let mut request = http::Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = Uri::from(head.target.clone());
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    request
 }
 
-/// The same request without its body.
-pub(super) fn copy(request: &http::Request<RequestBody>) -> http::Request<()> {
-    let mut copy = http::Request::new(());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    *copy.extensions_mut() = request.extensions().clone();
-    copy
+fn interim_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    hygiene::response(&mut headers);
+    headers
+}
+
+fn unreachable(error: ConnectError) -> ForwardError {
+    ForwardError::new(ErrorKind::OriginUnreachable, error.to_string()).because(error)
 }
 
 pub(super) fn bad_request(detail: &'static str) -> ForwardError {

@@ -1,8 +1,9 @@
 //! The bodies of one exchange with the origin, and what ties them together.
 //!
 //! The HTTP library owns the request's body while the answer is ours. [`Upload`] is the thread between the two: it
-//! holds the body back until it is wanted (RFC 9110 section 10.1.1) and keeps the error that ended it. When nobody
-//! waits for the answer any more, the library drops the connection and with it the body.
+//! holds the body back until it is wanted (RFC 9110 section 10.1.1) and keeps the error that ended it. An answer that
+//! isn't here yet holds its connection and drives it; when nobody wants the answer any more, the connection is dropped with it,
+//! and with that the request's body.
 
 use std::{
     pin::Pin,
@@ -17,6 +18,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
+use super::{
+    kept::{Line, unwatched},
+    pool::Pool,
+};
 use crate::exchange::{Body, ErrorKind, ForwardError, Interim};
 
 /// How long a body with `Expect: 100-continue` waits for the origin's word. Many servers never give it; RFC 9110
@@ -31,6 +36,8 @@ struct State {
     failure: Option<ForwardError>,
     waker: Option<Waker>,
     interim: Option<Interim>,
+    /// The HTTP library has no use for the body any more.
+    over: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +51,7 @@ impl Upload {
     /// `expects` says that the body is to wait until it is asked for.
     pub(super) fn new(expects: bool, interim: Option<Interim>) -> Arc<Self> {
         let gate = if expects { Gate::Closed } else { Gate::Open };
-        Arc::new(Self(Mutex::new(State { gate, failure: None, waker: None, interim })))
+        Arc::new(Self(Mutex::new(State { gate, failure: None, waker: None, interim, over: false })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -90,6 +97,11 @@ impl Upload {
         }
     }
 
+    /// Whether some of the body may still have to go out.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.lock().over
+    }
+
     /// Why the request's body ended early, if it did: the reason behind whatever the HTTP library says.
     pub(super) fn take_failure(&self) -> Option<ForwardError> {
         self.lock().failure.take()
@@ -99,7 +111,8 @@ impl Upload {
 /// A request's body on its way to the origin.
 pub(super) struct RequestBody {
     body: Body,
-    upload: Arc<Upload>,
+    /// Nothing where there is no body, which most requests don't have.
+    upload: Option<Arc<Upload>>,
     /// The gate was found open; it never closes again.
     passed: bool,
     patience: Option<Pin<Box<Sleep>>>,
@@ -112,15 +125,20 @@ pub(super) struct EndedEarly(#[source] h2::Error);
 
 impl RequestBody {
     pub(super) fn new(body: Body, upload: Arc<Upload>) -> Self {
-        Self { body, upload, passed: false, patience: None }
+        Self { body, upload: Some(upload), passed: false, patience: None }
+    }
+
+    /// No body at all.
+    pub(super) fn none() -> Self {
+        Self { body: Body::empty(), upload: None, passed: true, patience: None }
     }
 
     fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.passed {
+        let Some(upload) = self.upload.as_ref().filter(|_| !self.passed) else {
             return Poll::Ready(());
-        }
+        };
         {
-            let mut state = self.upload.lock();
+            let mut state = upload.lock();
             if state.gate == Gate::Open {
                 self.passed = true;
                 return Poll::Ready(());
@@ -132,8 +150,16 @@ impl RequestBody {
         if patience.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        self.upload.wanted();
+        upload.wanted();
         Poll::Ready(())
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.lock().over = true;
+        }
     }
 }
 
@@ -147,7 +173,9 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
         ready!(self.poll_gate(cx));
         Pin::new(&mut self.body).poll_frame(cx).map_err(|error| {
-            self.upload.lock().failure = Some(error);
+            if let Some(upload) = &self.upload {
+                upload.lock().failure = Some(error);
+            }
             EndedEarly(h2::Reason::CANCEL.into())
         })
     }
@@ -163,10 +191,43 @@ impl HttpBody for RequestBody {
 
 /// A response's body as it comes from the origin.
 pub(super) struct ResponseBody {
+    // Gone before the connection, which is told by that to end.
     pub(super) body: Incoming,
-    pub(super) upload: Arc<Upload>,
+    /// The connection, where nobody else drives it, and where it goes when the body has ended.
+    pub(super) line: Option<(Box<Line>, Pool)>,
+    pub(super) upload: Option<Arc<Upload>>,
     /// The origin as configured, for messages.
     pub(super) url: Arc<str>,
+}
+
+impl ResponseBody {
+    /// A body that may still be on its way.
+    pub(super) fn arriving(self) -> Body {
+        if self.body.is_end_stream() { Body::empty() } else { Body::stream(self) }
+    }
+
+    /// A body whose last byte was read with the head, as most that are short.
+    pub(super) fn arrived(mut self) -> Body {
+        if self.body.size_hint().exact().is_none() {
+            return self.arriving();
+        }
+        let first = unwatched(|cx| Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(Some(Ok(frame))) = first else { return self.arriving() };
+        let Ok(piece) = frame.into_data() else { return self.arriving() };
+        if self.body.is_end_stream() { Body::full(piece) } else { Body::prefixed(piece, self.arriving()) }
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some((line, _)) = &mut self.line else { return Pin::new(&mut self.body).poll_frame(cx) };
+        let body = &mut self.body;
+        let mut arrived = || unwatched(|cx| Pin::new(&mut *body).poll_frame(cx));
+        // It can be here by what the connection has done, and by nothing else.
+        if let Poll::Ready(frame) = arrived() {
+            return Poll::Ready(frame);
+        }
+        let _ = line.poll(cx);
+        arrived()
+    }
 }
 
 impl HttpBody for ResponseBody {
@@ -177,10 +238,15 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
-        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let polled = ready!(self.poll_incoming(cx));
+        // Nobody has to ask for more after trailers, or after the last byte of an announced length.
+        let more = matches!(&polled, Some(Ok(frame)) if frame.is_data()) && !self.body.is_end_stream();
+        if !more && let Some((line, pool)) = self.line.take() {
+            pool.take_back(line);
+        }
         Poll::Ready(polled.map(|frame| {
             frame.map_err(|error| {
-                self.upload.take_failure().unwrap_or_else(|| {
+                self.upload.as_ref().and_then(|upload| upload.take_failure()).unwrap_or_else(|| {
                     let detail = format!("{} broke off in the middle of its answer", self.url);
                     ForwardError::new(ErrorKind::OriginFailed, detail).because(error)
                 })

@@ -18,7 +18,7 @@ use super::{
     OriginProtocol,
     connect::ConnectError,
     lines::Place,
-    origin::{Origin, bad_request, copy, frame_body},
+    origin::{Origin, bad_request, frame_body},
     origin_body::{RequestBody, Upload},
     origin_websocket::chosen,
 };
@@ -88,7 +88,7 @@ impl Origin {
         let outgoing = self.request_h2(head, &body)?;
         let outgoing = outgoing.map(|()| RequestBody::new(body, Arc::clone(&upload)));
         let (response, place) = self.send_h2(outgoing, &upload, place).await?;
-        let mut answer = self.answer(response, upload)?;
+        let mut answer = self.answer(response, Some(upload), None)?;
         if !answer.body.is_end_stream() {
             answer.body = answer.body.keeping(place);
         }
@@ -112,7 +112,7 @@ impl Origin {
         let outgoing = outgoing.map(|()| RequestBody::new(Body::empty(), Arc::clone(&upload)));
         let (mut response, place) = self.send_h2(outgoing, &upload, place).await?;
         if !response.status().is_success() {
-            let mut answer = self.answer(response, upload)?;
+            let mut answer = self.answer(response, Some(upload), None)?;
             answer.body = answer.body.keeping(place);
             return Ok(Answer::Http(answer));
         }
@@ -149,13 +149,17 @@ impl Origin {
         let host = headers.get(header::HOST).cloned();
         let host = host.ok_or_else(|| bad_request("the request's host is not valid"))?;
         hygiene::retain(&mut headers, |name| *name != header::HOST);
-        let mut request = self.with_target(head, headers)?;
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        let authority = host.as_bytes().try_into();
-        parts.authority = Some(authority.map_err(|_| bad_request("the request's host is not valid"))?);
-        *request.uri_mut() =
-            Uri::from_parts(parts).map_err(|_| bad_request("the request's target is not valid"))?;
+        let uri = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(host.as_bytes())
+            .path_and_query(head.target)
+            .build()
+            .map_err(|error| bad_request("the request's host or target is not valid").because(error))?;
+        let mut request = http::Request::new(());
+        *request.method_mut() = head.method;
+        *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = headers;
         Ok(request)
     }
 
@@ -215,6 +219,17 @@ impl Origin {
         };
         ForwardError::new(ErrorKind::OriginFailed, detail).because(error)
     }
+}
+
+/// The same request without its body.
+fn copy(request: &http::Request<RequestBody>) -> http::Request<()> {
+    let mut copy = http::Request::new(());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    copy
 }
 
 fn unreachable(error: Arc<ConnectError>) -> ForwardError {

@@ -1,18 +1,16 @@
 //! Upgrades to WebSocket at the origin: the client's half of the handshake (RFC 6455 section 4.1).
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderValue, Method, header};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::{
-    origin::{Origin, SWITCHING, bad_request},
-    origin_body::{RequestBody, Upload},
+    origin::{Origin, SWITCHING, bad_request, origin_form},
+    origin_body::RequestBody,
     origin_h2::Way,
 };
 use crate::exchange::{
-    Accepted, Answer, Body, ErrorKind, ForwardError, Request, hygiene,
+    Accepted, Answer, ErrorKind, ForwardError, Request, hygiene,
     websocket::{Role, over},
 };
 
@@ -44,15 +42,16 @@ impl Origin {
             .map(<[u8]>::to_vec)
             .collect::<Vec<_>>();
 
-        let upload = Upload::new(false, None);
-        let outgoing = self.with_target(head, headers)?;
-        let body = RequestBody::new(Body::empty(), Arc::clone(&upload));
-        let mut response = self.send(outgoing.map(|()| body), &upload).await?;
+        let outgoing = origin_form(&head, headers);
+        let again = outgoing.clone();
+        let whole = |request: http::Request<()>| request.map(|()| RequestBody::none());
+        let (mut line, mut response) = self.send(whole(outgoing), None, || Some(whole(again))).await?;
         if response.status() != SWITCHING {
-            return self.answer(response, upload).map(Answer::Http);
+            return self.answer(response, None, Some(line)).map(Answer::Http);
         }
         check(response.headers(), &key, &offered).map_err(|detail| self.broken(detail))?;
-        let upgraded = hyper::upgrade::on(&mut response)
+        let upgraded = line
+            .drive(hyper::upgrade::on(&mut response))
             .await
             .map_err(|error| self.broken("broke off after it accepted a WebSocket").because(error))?;
         let mut headers = std::mem::take(response.headers_mut());

@@ -7,7 +7,6 @@ use tokio_rustls::{
         pki_types::{PrivateKeyDer, pem::PemObject},
     },
 };
-use tower_service::Service;
 
 use super::*;
 use crate::client::tests::TestOrigin;
@@ -59,13 +58,12 @@ fn trusting(certificates: &[&str]) -> ClientConfig {
 }
 
 /// Connects while the origin does its part of a TLS handshake.
-async fn handshake(origin: &TestOrigin, mut connector: Connector) -> Result<(), ConnectError> {
+async fn handshake(origin: &TestOrigin, connector: Connector) -> Result<(), ConnectError> {
     let accepting = async {
         let stream = origin.accept().await;
         drop(acceptor().accept(stream).await);
     };
-    let (connected, ()) =
-        tokio::join!(connector.call(Uri::from_static("http://elsewhere.example")), accepting);
+    let (connected, ()) = tokio::join!(connector.http1(), accepting);
     connected.map(drop)
 }
 
@@ -80,7 +78,7 @@ async fn a_refused_connection_names_the_origin() {
     let origin = TestOrigin::bind().await;
     let (config, url) = (origin.config.clone(), origin.url());
     drop(origin);
-    let connected = Connector::new(&config).unwrap().call(Uri::from_static("/")).await;
+    let connected = Connector::new(&config).unwrap().http1().await;
     assert_eq!(connected.err().unwrap().to_string(), format!("nothing answers at {url}"));
 }
 
@@ -88,7 +86,7 @@ async fn a_refused_connection_names_the_origin() {
 async fn an_unknown_host_is_named() {
     let mut origin = TestOrigin::bind().await;
     origin.config.authority = "no-such-host.invalid:3000".parse().unwrap();
-    let connected = Connector::new(&origin.config).unwrap().call(Uri::from_static("/")).await;
+    let connected = Connector::new(&origin.config).unwrap().http1().await;
     let sentence = connected.err().unwrap().to_string();
     assert_eq!(sentence, "the host of http://no-such-host.invalid:3000 is not known");
 }
@@ -98,10 +96,10 @@ async fn localhost_is_tried_at_each_of_its_addresses() {
     let mut origin = TestOrigin::bind().await;
     let port = origin.config.authority.port_u16().unwrap();
     origin.config.authority = format!("localhost:{port}").parse().unwrap();
-    let mut connector = Connector::new(&origin.config).unwrap();
-    let (connected, _) = tokio::join!(connector.call(Uri::from_static("/")), origin.accept());
+    let connector = Connector::new(&origin.config).unwrap();
+    let (connected, _) = tokio::join!(connector.http1(), origin.accept());
     let connected = connected.unwrap();
-    let Either::Left(tcp) = connected.inner().get_ref() else { panic!("TLS") };
+    let Either::Left(tcp) = connected else { panic!("TLS") };
     assert!(tcp.nodelay().unwrap());
 }
 
@@ -141,9 +139,9 @@ async fn insecure_accepts_any_certificate() {
 async fn a_plain_service_under_https_is_told() {
     let mut origin = https_origin().await;
     origin.config.insecure = true;
-    let mut connector = Connector::new(&origin.config).unwrap();
+    let connector = Connector::new(&origin.config).unwrap();
     let serving = crate::client::tests::serve_plain(&origin);
-    let (connected, ()) = tokio::join!(connector.call(Uri::from_static("/")), serving);
+    let (connected, ()) = tokio::join!(connector.http1(), serving);
     let error = connected.err().unwrap();
     assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
 }
@@ -152,7 +150,7 @@ async fn a_plain_service_under_https_is_told() {
 async fn a_handshake_that_never_ends_times_out() {
     let mut origin = https_origin().await;
     origin.config.insecure = true;
-    let error = Connector::new(&origin.config).unwrap().call(Uri::from_static("/")).await.err().unwrap();
+    let error = Connector::new(&origin.config).unwrap().http1().await.err().unwrap();
     assert!(matches!(error, ConnectError::TimedOut { .. }), "{error:?}");
 }
 

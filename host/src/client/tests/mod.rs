@@ -71,6 +71,13 @@ pub(super) async fn read_to_end(mut stream: TcpStream) {
     let _ = stream.read_to_end(&mut Vec::new()).await;
 }
 
+/// Lets everything that can run, run, and what the kernel knows be noticed.
+pub(super) async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Accepts a connection, reads one head and writes `response`.
 pub(super) async fn serve_once(origin: &TestOrigin, response: &[u8]) -> (TcpStream, Vec<u8>) {
     let mut stream = origin.accept().await;

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::{
-    client::tests::{TestOrigin, channel_body, context, http, read_head, read_until, request},
+    client::tests::{TestOrigin, channel_body, context, http, read_head, read_until, request, settle},
     exchange::{Forward, Request},
 };
 
@@ -24,13 +24,6 @@ fn expecting() -> (Request, Arc<Mutex<Vec<StatusCode>>>, Pieces) {
     sender.try_send(Ok(Frame::data(Bytes::from_static(b"payload")))).unwrap();
     request.body = body;
     (request, seen, sender)
-}
-
-/// Lets everything that can run, run.
-async fn settle() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]
