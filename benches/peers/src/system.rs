@@ -62,6 +62,7 @@ enum Way {
     Haproxy,
     Rathole,
     Bore,
+    Wstunnel,
     /// Arguments for the client.
     Ours(&'static [Plugin]),
     /// With Redis between; whether the session is at another node than the visitor.
@@ -89,6 +90,7 @@ pub(crate) const ALL: &[Kind] = &[
     peer("haproxy", Family::Server, Way::Haproxy),
     peer("rathole", Family::Tunnel, Way::Rathole),
     peer("bore", Family::Tunnel, Way::Bore),
+    peer("wstunnel", Family::Tunnel, Way::Wstunnel),
     Kind { name: "tunnel", family: Family::Ours, plain: true, reference: true, way: Way::Ours(&[]) },
     variant("tunnel, no-op plugin", Way::Ours(&[Plugin { config: "" }])),
     variant("tunnel, header plugin", Way::Ours(&[Plugin { config: "on-request = 'good'" }])),
@@ -136,6 +138,7 @@ impl System {
             Way::Haproxy => system.haproxy(origin).await?,
             Way::Rathole => system.rathole(&paths.peers, origin).await?,
             Way::Bore => system.bore(&paths.peers, origin).await?,
+            Way::Wstunnel => system.wstunnel(&paths.peers, origin).await?,
             Way::Ours(plugins) => system.ours(paths, plugins, origin).await?,
             Way::Redis { elsewhere } => system.over_redis(paths, *elsewhere, origin).await?,
         }

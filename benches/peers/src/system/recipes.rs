@@ -88,6 +88,24 @@ impl System {
         })
     }
 
+    /// The service is behind the firewall: its client dials, and the server listens for visitors.
+    pub(super) async fn wstunnel(&mut self, peers: &Path, origin: SocketAddr) -> Result<()> {
+        let program = find("wstunnel", &[peers])?;
+        self.version = version(&program, "--version").await;
+        self.door = free()?;
+        let (server, door) = (free()?, self.door);
+        let url = format!("ws://{server}");
+        // It reads the variable of a web proxy, and would go there.
+        self.spawn("server", &program, |command| {
+            command.args(["--log-lvl", "ERROR", "server", &url]).env_remove("HTTP_PROXY");
+        })?;
+        listening(server).await?;
+        self.spawn("client", &program, |command| {
+            command.args(["--log-lvl", "ERROR", "client", "-R", &format!("tcp://{door}:{origin}"), &url]);
+            command.env_remove("HTTP_PROXY");
+        })
+    }
+
     pub(super) async fn ours(&mut self, paths: &Paths, plugins: &[Plugin], origin: SocketAddr) -> Result<()> {
         self.version = version(&paths.tunnel, "--version").await;
         self.door = self.proxy(paths, &[]).await?;
