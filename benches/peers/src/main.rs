@@ -7,6 +7,8 @@
 mod account;
 mod cell;
 mod load;
+mod machine;
+mod measured;
 mod origin;
 mod plot;
 mod report;
@@ -18,7 +20,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use cell::{Cell, Needs};
-use report::{Report, Sample};
+use measured::Sample;
+use report::Report;
 use system::{Paths, System};
 
 #[derive(Parser)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-use crate::report::{Measured, Sample};
+use crate::measured::{Measured, Sample};
 
 const SIZE: (u32, u32) = (1200, 520);
 

@@ -1,68 +1,17 @@
 //! What was measured, as JSON for programs and as a table for people.
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::{
-    account::Parts,
     cell::Cell,
-    load::Load,
+    machine::Machine,
+    measured::{Measured, Row, Sample},
     plot,
-    system::{Family, System},
+    system::System,
 };
-
-/// One measurement of one cell with one system.
-#[derive(Clone, Serialize)]
-pub(crate) struct Sample {
-    pub(crate) per_second: f64,
-    pub(crate) p50_us: u64,
-    pub(crate) p99_us: u64,
-    /// CPU time of one exchange, in microseconds: all processes of the system.
-    pub(crate) cpu_us: f64,
-    /// The same by part.
-    cpu_us_of: BTreeMap<String, f64>,
-    /// Memory before the cell, in bytes, by part.
-    idle: Parts,
-    /// The most memory during the cell, in bytes, by part.
-    peak: Parts,
-}
-
-impl Sample {
-    pub(crate) fn new(load: Load, idle: Parts, peak: Parts) -> Self {
-        let exchanges = load.exchanges as f64;
-        let cpu_us_of: BTreeMap<_, _> =
-            load.cpu.into_iter().map(|(part, used)| (part, used as f64 / exchanges)).collect();
-        Self {
-            per_second: exchanges / load.lasted.as_secs_f64(),
-            p50_us: load.latency.value_at_quantile(0.5),
-            p99_us: load.latency.value_at_quantile(0.99),
-            // A sum of nothing is minus zero.
-            cpu_us: cpu_us_of.values().sum::<f64>() + 0.0,
-            cpu_us_of,
-            idle,
-            peak,
-        }
-    }
-
-    pub(crate) fn in_short(&self) -> String {
-        format!("{:.1}/s, CPU {:.1} us, p99 {} us", self.per_second, self.cpu_us, self.p99_us)
-    }
-
-    /// How far memory rose above what it was before, in the part where it rose most.
-    fn rise(&self) -> u64 {
-        let rises = self
-            .peak
-            .iter()
-            .map(|(part, peak)| peak.saturating_sub(self.idle.get(part).copied().unwrap_or(0)));
-        rises.max().unwrap_or(0)
-    }
-
-    fn most(&self) -> u64 {
-        self.peak.values().sum()
-    }
-}
 
 #[derive(Serialize)]
 pub(crate) struct Report {
@@ -77,46 +26,9 @@ pub(crate) struct Report {
 }
 
 #[derive(Serialize)]
-struct Machine {
-    processor: String,
-    cores: usize,
-    memory_mib: u64,
-    kernel: String,
-    revision: String,
-    measured_on: String,
-}
-
-#[derive(Serialize)]
 struct Described {
     name: String,
     version: String,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Measured {
-    pub(crate) cell: String,
-    pub(crate) systems: Vec<Row>,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Row {
-    pub(crate) system: String,
-    #[serde(skip)]
-    pub(crate) family: Family,
-    /// By round.
-    rounds: BTreeMap<usize, Sample>,
-    /// The median of the rounds, each figure for itself.
-    median: Option<Sample>,
-    /// CPU time of an exchange by that of nginx in the same round, the median of the rounds.
-    cpu_to_nginx: Option<f64>,
-    /// The same by the best tunnel of others.
-    cpu_to_best_tunnel: Option<f64>,
-}
-
-impl Row {
-    pub(crate) fn median(&self) -> Option<&Sample> {
-        self.median.as_ref()
-    }
 }
 
 impl Report {
@@ -220,131 +132,5 @@ impl Report {
             writeln!(out, "- failed: {failure}")?;
         }
         Ok(())
-    }
-}
-
-/// What the CPU time of one round is compared with.
-struct Bases {
-    nginx: Option<f64>,
-    /// The best tunnel of others.
-    tunnel: Option<f64>,
-}
-
-impl Measured {
-    fn sum_up(&mut self) {
-        let cpu = |row: &Row, round| row.rounds.get(&round).map(|sample: &Sample| sample.cpu_us);
-        let rounds: Vec<usize> = self.systems.iter().flat_map(|row| row.rounds.keys().copied()).collect();
-        let of = |wanted: &dyn Fn(&Row) -> bool, round| {
-            let candidates = self.systems.iter().filter(|row| wanted(row)).filter_map(|row| cpu(row, round));
-            candidates.min_by(f64::total_cmp)
-        };
-        let bases: BTreeMap<usize, Bases> = rounds
-            .into_iter()
-            .map(|round| {
-                let nginx = of(&|row| row.system == "nginx", round);
-                (round, Bases { nginx, tunnel: of(&|row| row.family == Family::Tunnel, round) })
-            })
-            .collect();
-        for row in &mut self.systems {
-            row.median = middle(&row.rounds.values().cloned().collect::<Vec<_>>());
-            if row.family == Family::Direct {
-                continue;
-            }
-            let ratio = |pick: fn(&Bases) -> Option<f64>| {
-                let ratios = row.rounds.iter().filter_map(|(round, sample)| {
-                    pick(bases.get(round)?).filter(|base| *base > 0.0).map(|base| sample.cpu_us / base)
-                });
-                median(ratios.collect())
-            };
-            row.cpu_to_nginx = ratio(|bases| bases.nginx);
-            row.cpu_to_best_tunnel = ratio(|bases| bases.tunnel);
-        }
-    }
-
-    fn table(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "\n## {}\n", self.cell)?;
-        writeln!(
-            out,
-            "| | per s | p50 us | p99 us | CPU us | of it | to nginx | to best tunnel | memory MiB | rise MiB |"
-        )?;
-        writeln!(out, "|---|--:|--:|--:|--:|---|--:|--:|--:|--:|")?;
-        for row in &self.systems {
-            let Some(median) = &row.median else { continue };
-            let parts: Vec<_> =
-                median.cpu_us_of.iter().map(|(part, used)| format!("{part} {}", figure(*used))).collect();
-            let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-            writeln!(
-                out,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-                row.system,
-                figure(median.per_second),
-                median.p50_us,
-                median.p99_us,
-                figure(median.cpu_us),
-                parts.join(", "),
-                ratio(row.cpu_to_nginx),
-                ratio(row.cpu_to_best_tunnel),
-                median.most() >> 20,
-                median.rise() >> 20,
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// The median of each figure.
-fn middle(samples: &[Sample]) -> Option<Sample> {
-    let first = samples.first()?;
-    let of = |figure: &dyn Fn(&Sample) -> f64| median(samples.iter().map(figure).collect()).unwrap_or(0.0);
-    let parts = first.cpu_us_of.keys();
-    let part = |part: &String| of(&|sample| sample.cpu_us_of.get(part).copied().unwrap_or(0.0));
-    let memory = |of_sample: &dyn Fn(&Sample) -> Parts| {
-        let parts = of_sample(first);
-        let figure =
-            |part: &str| of(&|sample| of_sample(sample).get(part).copied().unwrap_or(0) as f64) as u64;
-        parts.keys().map(|part| (part.clone(), figure(part))).collect::<Parts>()
-    };
-    Some(Sample {
-        per_second: of(&|sample| sample.per_second),
-        p50_us: of(&|sample| sample.p50_us as f64) as u64,
-        p99_us: of(&|sample| sample.p99_us as f64) as u64,
-        cpu_us: of(&|sample| sample.cpu_us),
-        cpu_us_of: parts.map(|name| (name.clone(), part(name))).collect(),
-        idle: memory(&|sample| sample.idle.clone()),
-        peak: memory(&|sample| sample.peak.clone()),
-    })
-}
-
-fn median(mut figures: Vec<f64>) -> Option<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
-}
-
-fn figure(value: f64) -> String {
-    if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
-}
-
-impl Machine {
-    fn this() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let field = |text: &str, name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name));
-            line.and_then(|line| line.split_once(':'))
-                .map(|(_, value)| value.trim().to_owned())
-                .unwrap_or_default()
-        };
-        let said = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).output();
-            output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-        };
-        let memory = field(&read("/proc/meminfo"), "MemTotal");
-        Self {
-            processor: field(&read("/proc/cpuinfo"), "model name"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_mib: memory.trim_end_matches(" kB").parse::<u64>().unwrap_or(0) / 1024,
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            revision: said("git", &["rev-parse", "--short", "HEAD"]),
-            measured_on: said("date", &["-u", "+%Y-%m-%d"]),
-        }
     }
 }
