@@ -16,15 +16,20 @@ pub(crate) struct Sample {
     pub(crate) cpu_us: f64,
     /// The same by part.
     cpu_us_of: BTreeMap<String, f64>,
-    /// Memory before the cell, in bytes, by part.
-    idle: Parts,
     /// The most memory during the cell, in bytes, by part.
     peak: Parts,
+    /// How far that is above what it was before, in bytes, by part.
+    pub(crate) rise: Parts,
 }
 
 impl Sample {
     pub(crate) fn new(load: Load, idle: Parts, peak: Parts) -> Self {
         let exchanges = load.exchanges as f64;
+        let rise = peak.iter().map(|(part, most)| {
+            let before = idle.get(part).copied().unwrap_or(0);
+            (part.clone(), most.saturating_sub(before))
+        });
+        let rise = rise.collect();
         let cpu_us_of: BTreeMap<_, _> =
             load.cpu.into_iter().map(|(part, used)| (part, used as f64 / exchanges)).collect();
         Self {
@@ -34,22 +39,27 @@ impl Sample {
             // A sum of nothing is minus zero.
             cpu_us: cpu_us_of.values().sum::<f64>() + 0.0,
             cpu_us_of,
-            idle,
             peak,
+            rise,
+        }
+    }
+
+    /// One of these figures, and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of_figures(cpu_us: f64, p99_us: u64, per_second: f64) -> Self {
+        Self {
+            per_second,
+            p50_us: p99_us / 2,
+            p99_us,
+            cpu_us,
+            cpu_us_of: BTreeMap::new(),
+            peak: Parts::new(),
+            rise: Parts::new(),
         }
     }
 
     pub(crate) fn in_short(&self) -> String {
         format!("{:.1}/s, CPU {:.1} us, p99 {} us", self.per_second, self.cpu_us, self.p99_us)
-    }
-
-    /// How far memory rose above what it was before, in the part where it rose most.
-    fn rise(&self) -> u64 {
-        let rises = self
-            .peak
-            .iter()
-            .map(|(part, peak)| peak.saturating_sub(self.idle.get(part).copied().unwrap_or(0)));
-        rises.max().unwrap_or(0)
     }
 
     fn most(&self) -> u64 {
@@ -71,14 +81,25 @@ pub(crate) struct Row {
     /// By round.
     pub(crate) rounds: BTreeMap<usize, Sample>,
     /// The median of the rounds, each figure for itself.
-    pub(crate) median: Option<Sample>,
+    median: Option<Sample>,
     /// CPU time of an exchange by that of nginx in the same round, the median of the rounds.
-    pub(crate) cpu_to_nginx: Option<f64>,
+    cpu_to_nginx: Option<f64>,
     /// The same by the best tunnel of others.
-    pub(crate) cpu_to_best_tunnel: Option<f64>,
+    cpu_to_best_tunnel: Option<f64>,
 }
 
 impl Row {
+    fn of(system: &str, family: Family) -> Self {
+        Self {
+            system: system.to_owned(),
+            family,
+            rounds: BTreeMap::new(),
+            median: None,
+            cpu_to_nginx: None,
+            cpu_to_best_tunnel: None,
+        }
+    }
+
     pub(crate) fn median(&self) -> Option<&Sample> {
         self.median.as_ref()
     }
@@ -92,7 +113,24 @@ struct Bases {
 }
 
 impl Measured {
-    pub(crate) fn sum_up(&mut self) {
+    pub(crate) fn of(cell: &str) -> Self {
+        Self { cell: cell.to_owned(), systems: Vec::new() }
+    }
+
+    pub(crate) fn row(&self, system: &str) -> Option<&Row> {
+        self.systems.iter().find(|row| row.system == system)
+    }
+
+    pub(crate) fn add(&mut self, system: &str, family: Family, round: usize, sample: Sample) {
+        let at = self.systems.iter().position(|row| row.system == system).unwrap_or_else(|| {
+            self.systems.push(Row::of(system, family));
+            self.systems.len() - 1
+        });
+        self.systems[at].rounds.insert(round, sample);
+        self.sum_up();
+    }
+
+    fn sum_up(&mut self) {
         let cpu = |row: &Row, round| row.rounds.get(&round).map(|sample: &Sample| sample.cpu_us);
         let rounds: Vec<usize> = self.systems.iter().flat_map(|row| row.rounds.keys().copied()).collect();
         let of = |wanted: &dyn Fn(&Row) -> bool, round| {
@@ -126,13 +164,15 @@ impl Measured {
         writeln!(out, "\n## {}\n", self.cell)?;
         writeln!(
             out,
-            "| | per s | p50 us | p99 us | CPU us | of it | to nginx | to best tunnel | memory MiB | rise MiB |"
+            "| | per s | p50 us | p99 us | CPU us | of it | to nginx | to best tunnel | memory MiB | rise of it, MiB |"
         )?;
-        writeln!(out, "|---|--:|--:|--:|--:|---|--:|--:|--:|--:|")?;
+        writeln!(out, "|---|--:|--:|--:|--:|---|--:|--:|--:|---|")?;
         for row in &self.systems {
             let Some(median) = &row.median else { continue };
             let parts: Vec<_> =
                 median.cpu_us_of.iter().map(|(part, used)| format!("{part} {}", figure(*used))).collect();
+            let rises: Vec<_> =
+                median.rise.iter().map(|(part, rise)| format!("{part} {}", figure(mib(*rise)))).collect();
             let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
             writeln!(
                 out,
@@ -146,7 +186,7 @@ impl Measured {
                 ratio(row.cpu_to_nginx),
                 ratio(row.cpu_to_best_tunnel),
                 median.most() >> 20,
-                median.rise() >> 20,
+                rises.join(", "),
             )?;
         }
         Ok(())
@@ -171,16 +211,43 @@ fn middle(samples: &[Sample]) -> Option<Sample> {
         p99_us: of(&|sample| sample.p99_us as f64) as u64,
         cpu_us: of(&|sample| sample.cpu_us),
         cpu_us_of: parts.map(|name| (name.clone(), part(name))).collect(),
-        idle: memory(&|sample| sample.idle.clone()),
         peak: memory(&|sample| sample.peak.clone()),
+        rise: memory(&|sample| sample.rise.clone()),
     })
 }
 
-fn median(mut figures: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied()
 }
 
-fn figure(value: f64) -> String {
-    if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+/// With as many digits as mean something.
+pub(crate) fn figure(value: f64) -> String {
+    match value {
+        0.0 => "0".to_owned(),
+        _ if value < 10.0 => format!("{value:.2}"),
+        _ if value < 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_rises_above_what_was_there_before() {
+        let parts = |proxy, client| Parts::from([("proxy".to_owned(), proxy), ("client".to_owned(), client)]);
+        let mut latency = hdrhistogram::Histogram::new(3).unwrap();
+        latency.record(7).unwrap();
+        let load =
+            Load { exchanges: 1, lasted: std::time::Duration::from_secs(1), latency, cpu: parts(3, 4) };
+        let sample = Sample::new(load, parts(100, 200), parts(150, 190));
+        assert_eq!(sample.rise, parts(50, 0));
+        assert!((sample.cpu_us - 7.0).abs() < 1e-9);
+    }
 }

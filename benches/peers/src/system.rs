@@ -12,15 +12,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
-use crate::account::Accounts;
+use crate::{
+    account::Accounts,
+    load::{self, Door},
+};
 
 /// How long a program may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -111,11 +113,21 @@ pub(crate) struct System {
     pub(crate) host: String,
     /// What it says that it is.
     pub(crate) version: String,
-    processes: Vec<(&'static str, Child)>,
-    // Ours are told to end when nobody reads what they say.
+    processes: Vec<Process>,
+    // Kept open, so that who writes there is not told that nobody reads.
     _voices: Vec<Lines<BufReader<ChildStdout>>>,
     folder: TempDir,
 }
+
+struct Process {
+    part: &'static str,
+    /// How it was started.
+    command: Command,
+    child: Child,
+}
+
+/// What the part that visitors connect to is called.
+const PUBLIC_ENDS: [&str; 2] = ["proxy", "server"];
 
 impl System {
     /// Starts a system in front of the origin, and waits until it serves.
@@ -123,15 +135,7 @@ impl System {
     /// # Errors
     /// It isn't installed, or doesn't serve.
     pub(crate) async fn start(kind: &'static Kind, paths: &Paths, origin: SocketAddr) -> Result<Self> {
-        let mut system = Self {
-            kind,
-            door: origin,
-            host: "origin.test".to_owned(),
-            version: String::new(),
-            processes: Vec::new(),
-            _voices: Vec::new(),
-            folder: tempfile::tempdir()?,
-        };
+        let mut system = Self::empty(kind, origin)?;
         match &kind.way {
             Way::Direct => {}
             Way::Nginx => system.nginx(origin).await?,
@@ -146,10 +150,75 @@ impl System {
         Ok(system)
     }
 
+    /// A proxy of ours to which no client belongs.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub(crate) async fn proxy_alone(paths: &Paths) -> Result<Self> {
+        let ours = ALL.iter().find(|kind| kind.family == Family::Ours).context("ours is one of all")?;
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut system = Self::empty(ours, nowhere)?;
+        system.door = system.proxy(paths, &[]).await?;
+        Ok(system)
+    }
+
+    /// Ends its processes, and starts others in their place.
+    ///
+    /// # Errors
+    /// It doesn't serve any more.
+    pub(crate) async fn renew(&mut self, paths: &Paths, origin: SocketAddr) -> Result<()> {
+        // Some have a fixed port, which the old has to leave first.
+        for process in &mut self.processes {
+            process.child.kill().await?;
+        }
+        *self = Self::start(self.kind, paths, origin).await?;
+        Ok(())
+    }
+
+    /// Kills the process that visitors connect to.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) async fn kill_public_end(&mut self) -> Result<()> {
+        self.public_end()?.child.kill().await.context("it has ended")
+    }
+
+    /// Starts it again as it was started; doesn't wait until it serves.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub(crate) fn start_public_end(&mut self) -> Result<()> {
+        let process = self.public_end()?;
+        process.child = process.command.spawn()?;
+        Ok(())
+    }
+
+    /// Where its visitors knock.
+    pub(crate) fn visitors_door(&self) -> Door {
+        Door { address: self.door, host: self.host.clone() }
+    }
+
     /// What its processes use.
     pub(crate) fn accounts(&self) -> Result<Accounts> {
-        let roots = self.processes.iter().map(|(part, child)| child.id().map(|id| (*part, id)));
+        let roots = self.processes.iter().map(|process| process.child.id().map(|id| (process.part, id)));
         Accounts::of(&roots.collect::<Option<Vec<_>>>().context("one of its processes has ended")?)
+    }
+
+    fn empty(kind: &'static Kind, door: SocketAddr) -> Result<Self> {
+        Ok(Self {
+            kind,
+            door,
+            host: "origin.test".to_owned(),
+            version: String::new(),
+            processes: Vec::new(),
+            _voices: Vec::new(),
+            folder: tempfile::tempdir()?,
+        })
+    }
+
+    fn public_end(&mut self) -> Result<&mut Process> {
+        let mut processes = self.processes.iter_mut();
+        processes.find(|process| PUBLIC_ENDS.contains(&process.part)).context("it has no such part")
     }
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
@@ -159,51 +228,53 @@ impl System {
     }
 
     fn spawn(&mut self, part: &'static str, program: &Path, set: impl FnOnce(&mut Command)) -> Result<()> {
-        let child = self.command(program, set, Stdio::null()).spawn();
-        self.processes.push((part, child.with_context(|| format!("can't start {}", program.display()))?));
-        Ok(())
+        self.launch(part, program, set, Stdio::null()).map(|_| ())
     }
 
-    /// Starts one of ours and waits for an event.
-    async fn event(
+    /// Starts one of ours and waits until it has said what stands behind a label.
+    async fn told(
         &mut self,
         part: &'static str,
         program: &Path,
-        name: &str,
+        label: &str,
         set: impl FnOnce(&mut Command),
-    ) -> Result<Value> {
-        let child = self.command(program, set, Stdio::piped()).spawn();
-        let mut child = child.with_context(|| format!("can't start {}", program.display()))?;
+    ) -> Result<String> {
+        let child = self.launch(part, program, set, Stdio::piped())?;
         let mut lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
-        self.processes.push((part, child));
         let waiting = async {
             while let Some(line) = lines.next_line().await? {
-                let event: Value = serde_json::from_str(&line).unwrap_or_default();
-                if event["event"] == name {
-                    return Ok(event);
+                if let Some(told) = line.trim_start().strip_prefix(label) {
+                    return Ok(told.trim().to_owned());
                 }
             }
-            bail!("the {part} ended before it was {name}")
+            bail!("the {part} ended before it told its {label}")
         };
-        let event =
-            tokio::time::timeout(PATIENCE, waiting).await.with_context(|| format!("it isn't {name}"))??;
+        let told =
+            timeout(PATIENCE, waiting).await.with_context(|| format!("it doesn't tell its {label}"))??;
         self._voices.push(lines);
-        Ok(event)
+        Ok(told)
     }
 
-    fn command(&self, program: &Path, set: impl FnOnce(&mut Command), out: Stdio) -> Command {
+    fn launch(
+        &mut self,
+        part: &'static str,
+        program: &Path,
+        set: impl FnOnce(&mut Command),
+        out: Stdio,
+    ) -> Result<&mut Child> {
         let mut command = Command::new(program);
         set(&mut command);
         command.stdin(Stdio::null()).stdout(out).stderr(Stdio::null()).kill_on_drop(true);
-        command
+        let child = command.spawn().with_context(|| format!("can't start {}", program.display()))?;
+        self.processes.push(Process { part, command, child });
+        Ok(&mut self.processes.last_mut().context("just put there")?.child)
     }
 
     /// Waits until a request is answered.
     async fn serves(&self) -> Result<()> {
-        let door = crate::load::Door { address: self.door, host: self.host.clone() };
-        let start = Instant::now();
+        let (door, start) = (self.visitors_door(), Instant::now());
         loop {
-            match crate::load::once(&door).await {
+            match load::once(&door).await {
                 Ok(()) => return Ok(()),
                 Err(why) if start.elapsed() > PATIENCE => return Err(why.context("it doesn't serve")),
                 Err(_) => sleep(Duration::from_millis(50)).await,

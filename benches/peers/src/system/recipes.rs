@@ -1,6 +1,6 @@
 //! How each program is started in front of the origin.
 
-use std::{net::SocketAddr, path::Path, process::Stdio};
+use std::{net::SocketAddr, path::Path};
 
 use anyhow::{Context, Result, bail};
 
@@ -144,22 +144,15 @@ impl System {
         self.client(paths, dialled, origin, &[]).await
     }
 
-    async fn proxy(&mut self, paths: &Paths, more: &[&str]) -> Result<SocketAddr> {
-        let event = self
-            .event("proxy", &paths.tunnel, "listening", |command| {
-                command.args([
-                    "proxy",
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--rate",
-                    "off",
-                    "--max-body",
-                    "unlimited",
-                ]);
-                command.args(["--log-format", "json"]).args(more);
-            })
-            .await?;
-        event["address"].as_str().context("the proxy said no address")?.parse().context("the proxy's address")
+    /// With its settings as they come, but for the rate: visitors here are one address.
+    pub(super) async fn proxy(&mut self, paths: &Paths, more: &[&str]) -> Result<SocketAddr> {
+        let address = free()?;
+        self.spawn("proxy", &paths.tunnel, |command| {
+            command.args(["proxy", "--listen", &address.to_string()]);
+            command.args(["--rate", "off", "--max-body", "unlimited"]).args(more);
+        })?;
+        listening(address).await?;
+        Ok(address)
     }
 
     async fn client(
@@ -170,14 +163,13 @@ impl System {
         more: &[std::ffi::OsString],
     ) -> Result<()> {
         let key = self.folder.path().join("key.pem");
-        let event = self
-            .event("client", &paths.tunnel, "registered", |command| {
+        // What it says is for people: for programs it has a line for each exchange, which others haven't.
+        let url = self
+            .told("client", &paths.tunnel, "Public URL", |command| {
                 command.arg(format!("http://{origin}")).args(["--proxy", &format!("http://{proxy}")]);
-                command.arg("--key").arg(key).args(["--log-format", "json"]).args(more);
-                command.stdin(Stdio::null());
+                command.arg("--key").arg(key).args(more);
             })
             .await?;
-        let url = event["public_url"].as_str().or_else(|| event["url"].as_str()).context("no public URL")?;
         let host = url.split_once("://").context("a URL")?.1.trim_end_matches('/');
         self.host = host.to_owned();
         Ok(())
