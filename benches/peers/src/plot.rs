@@ -5,7 +5,10 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-const SIZE: (u32, u32) = (1200, 520);
+const SIZE: (u32, u32) = (1300, 520);
+
+/// How much of the width is for the names of the systems.
+const LEGEND: u32 = 200;
 
 /// One colour for each system, told apart by people who see few colours (Okabe and Ito).
 const COLOURS: &[RGBColor] = &[
@@ -54,7 +57,7 @@ impl Axis {
         let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
         let most = figures.iter().copied().fold(0.0, f64::max);
         // A figure that is a power of ten itself would have no bar.
-        let least = 10_f64.powf((least * 0.99).log10().floor());
+        let least = 10_f64.powi((least * 0.99).log10().floor() as i32);
         Self { least, most: (most * 1.5).max(least * 10.0) }
     }
 }
@@ -66,16 +69,20 @@ fn draw(
     groups: &[Group],
     Axis { least, most }: Axis,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    area.fill(&WHITE)?;
+    let all = SVGBackend::new(path, SIZE).into_drawing_area();
+    all.fill(&WHITE)?;
+    let (area, legend) = all.split_horizontally(SIZE.0 - LEGEND);
     let width = (names.len() + 1) as f64;
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 20))
         .margin(10)
-        .x_label_area_size(40)
-        .y_label_area_size(70)
+        .x_label_area_size(30)
+        .y_label_area_size(60)
         .build_cartesian_2d(0.0..width * groups.len() as f64, (least..most).log_scale())?;
-    chart.configure_mesh().disable_x_mesh().disable_x_axis().draw()?;
+    let mut mesh = chart.configure_mesh();
+    mesh.disable_x_mesh().disable_x_axis().light_line_style(TRANSPARENT);
+    mesh.y_label_formatter(&|value| format!("{value}")).draw()?;
+    let mut shown = 0;
     for (at, name) in names.iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()];
         let mut bars = Vec::new();
@@ -84,21 +91,19 @@ fn draw(
             let left = column as f64 * width + at as f64;
             bars.push(Rectangle::new([(left, least), (left + 0.9, value.max(least))], colour.filled()));
         }
-        if bars.is_empty() {
-            continue;
+        if !bars.is_empty() {
+            chart.draw_series(bars)?;
+            let top = 50 + 20 * shown;
+            legend.draw(&Rectangle::new([(0, top), (12, top + 12)], colour.filled()))?;
+            legend.draw(&Text::new(*name, (18, top), ("sans-serif", 12).into_font()))?;
+            shown += 1;
         }
-        chart
-            .draw_series(bars)?
-            .label(*name)
-            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour.filled()));
     }
-    let labels = groups.iter().enumerate().map(|(column, group)| {
-        let style = ("sans-serif", 11).into_font().color(&BLACK);
-        Text::new(group.label.clone(), (column as f64 * width, least * 1.05), style)
-    });
-    chart.draw_series(labels)?;
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
-    area.present()?;
+    for (column, group) in groups.iter().enumerate() {
+        let (x, y) = chart.plotting_area().map_coordinate(&(column as f64 * width, least));
+        all.draw(&Text::new(group.label.clone(), (x, y + 8), ("sans-serif", 11).into_font()))?;
+    }
+    all.present()?;
     Ok(())
 }
 
