@@ -59,7 +59,7 @@ impl Sample {
     }
 
     pub(crate) fn in_short(&self) -> String {
-        format!("{:.1}/s, CPU {:.1} us, p99 {} us", self.per_second, self.cpu_us, self.p99_us)
+        format!("{}/s, CPU {} us, p99 {} us", figure(self.per_second), figure(self.cpu_us), self.p99_us)
     }
 
     fn most(&self) -> u64 {
