@@ -15,6 +15,11 @@ const PEERS: &str = "target/peers";
 /// Peers on crates.io: the crate, the version that is compared, and its program.
 const CRATES: [(&str, &str, &str); 2] = [("rathole", "0.5.0", "rathole"), ("bore-cli", "0.6.0", "bore")];
 
+/// Peers that no registry has, and how they are installed. That takes long, and what is fetched isn't pinned: whoever runs this
+/// decides.
+const SOURCES: [(&str, &str); 1] =
+    [("wstunnel", "cargo install --git https://github.com/erebe/wstunnel wstunnel-cli --root target/peers")];
+
 /// Peers that Debian has.
 const PACKAGES: [(&str, &str); 3] =
     [("nginx", "nginx-light"), ("haproxy", "haproxy"), ("redis-server", "redis-server")];
@@ -38,6 +43,11 @@ pub(crate) fn run(extra: &[&str]) -> Result<()> {
             if let Err(error) = Step::cargo(&install("--locked ")).run().or_else(newer) {
                 println!("xtask: {program} is left out: {error:#}");
             }
+        }
+    }
+    for (program, install) in SOURCES {
+        if !Path::new(PEERS).join("bin").join(program).is_file() && !services::has(program) {
+            println!("xtask: {program} is left out; to have it: {install}");
         }
     }
     let paths = ["run", "--tunnel", "target/release/tunnel", "--peers", PEERS, "--guests", guests::FINISHED];

@@ -24,7 +24,7 @@ Usage: cargo xtask COMMAND
   guests                         build the plugins of examples/ and tests/guests/ to target/guests/
   demo-plugins                   build the plugins of `tunnel demo` anew, into host/src/demo/plugins/
   audit                          known vulnerabilities in dependencies (needs the network)
-  bench [-- ARGS]                measure an exchange beside nginx, haproxy and other tunnels, into docs/benchmarks/
+  bench [-- ARGS]                measure beside nginx, haproxy and other tunnels, into docs/benchmarks/ (its README says what)
   fuzz [TARGET] [--seconds N]    fuzz one target, or each in turn, N seconds each (by default 60)
 ";
 

@@ -44,6 +44,7 @@ const COUNTING: u8 = 1;
 const OVER: u8 = 2;
 
 /// Where visitors knock, and whom they ask for.
+#[derive(Clone)]
 pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     pub(crate) host: String,

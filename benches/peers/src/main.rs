@@ -5,21 +5,28 @@
 //! within a round do.
 
 mod account;
+mod applicant;
+mod back;
 mod cell;
+mod goals;
 mod load;
+mod machine;
+mod measured;
 mod origin;
 mod plot;
 mod report;
+mod sessions;
 mod system;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use cell::{Cell, Needs};
-use report::{Report, Sample};
-use system::{Paths, System};
+use measured::Sample;
+use report::Report;
+use system::{Family, Kind, Paths, System};
 
 #[derive(Parser)]
 #[command(about = "What an exchange costs here and with other programs")]
@@ -57,7 +64,10 @@ struct Run {
     /// How long each measurement lasts, in seconds.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// Only cells whose name contains one of these; may be given again.
+    /// How many idle tunnels a proxy has whose memory is looked at.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    idle: usize,
+    /// Only cells whose name contains one of these ("back", "idle" and "new session" are cells too); may be given again.
     #[arg(long = "cell", value_name = "PART")]
     cells: Vec<String>,
     /// Only systems whose name contains one of these; may be given again.
@@ -73,61 +83,162 @@ fn main() -> Result<()> {
     }
 }
 
+/// Cells that are no loads.
+const BACK: &str = "back";
+const IDLE: &str = "idle";
+const NEW_SESSION: &str = "new session";
+
 async fn measure(run: Run) -> Result<()> {
-    let chosen =
-        |name: &str, of: &[String]| of.is_empty() || of.iter().any(|part| name.contains(part.as_str()));
     let cells: Vec<&Cell> = cell::ALL.iter().filter(|cell| chosen(cell.name, &run.cells)).collect();
-    if cells.is_empty() || run.rounds == 0 {
+    let others = [BACK, IDLE, NEW_SESSION].iter().any(|name| chosen(name, &run.cells));
+    if (cells.is_empty() && !others) || run.rounds == 0 {
         bail!("there is nothing to measure: no cell has such a name, or there are no rounds");
     }
     let origin = origin::Process::start().await?;
-    let paths = Paths { tunnel: run.tunnel, peers: run.peers, guests: run.guests };
-    let mut report = Report::new(run.rounds, run.seconds);
-    let mut systems = Vec::new();
-    for kind in system::ALL.iter().filter(|kind| chosen(kind.name, &run.systems)) {
-        match System::start(kind, &paths, origin.address).await {
-            Ok(system) => {
-                report.system(&system);
-                systems.push(system);
-            }
-            Err(why) => {
-                eprintln!("{}: left out: {why:#}", kind.name);
-                report.left_out(kind.name, format!("{why:#}"));
-            }
-        }
-    }
-    for round in 0..run.rounds {
+    let mut bench = Bench {
+        report: Report::new(run.rounds, run.seconds),
+        paths: Paths { tunnel: run.tunnel.clone(), peers: run.peers.clone(), guests: run.guests.clone() },
+        systems: Vec::new(),
+        origin: origin.address,
+        run,
+    };
+    bench.start(&cells).await;
+    for round in 0..bench.run.rounds {
         for cell in &cells {
-            for system in systems.iter().filter(|system| fits(cell, system)) {
-                eprint!("round {}: {}: {} … ", round + 1, cell.name, system.kind.name);
-                match measured(cell, system, Duration::from_secs(run.seconds)).await {
-                    Ok(sample) => {
-                        eprintln!("{}", sample.in_short());
-                        report.add(cell, system, round, sample);
-                    }
-                    Err(why) => {
-                        eprintln!("failed: {why:#}");
-                        report.failed(cell, system, round, format!("{why:#}"));
-                    }
+            bench.load(round, cell).await;
+        }
+        if chosen(BACK, &bench.run.cells) {
+            bench.back(round).await;
+        }
+        bench.sessions(round).await;
+    }
+    bench.report.judge();
+    bench.report.write(&bench.run.out)?;
+    println!("{}", bench.report.tables());
+    Ok(())
+}
+
+fn chosen(name: &str, of: &[String]) -> bool {
+    of.is_empty() || of.iter().any(|part| name.contains(part.as_str()))
+}
+
+/// A run: the systems, and what came of them so far.
+struct Bench {
+    run: Run,
+    paths: Paths,
+    origin: SocketAddr,
+    systems: Vec<System>,
+    report: Report,
+}
+
+impl Bench {
+    /// Starts what is wanted and takes part in something that is.
+    async fn start(&mut self, cells: &[&Cell]) {
+        let back = chosen(BACK, &self.run.cells);
+        let takes_part =
+            |kind: &Kind| cells.iter().any(|cell| fits(cell, kind)) || (back && comes_back(kind));
+        let wanted = |kind: &&Kind| chosen(kind.name, &self.run.systems) && takes_part(kind);
+        for kind in system::ALL.iter().filter(wanted) {
+            match System::start(kind, &self.paths, self.origin).await {
+                Ok(system) => {
+                    self.report.system(&system);
+                    self.systems.push(system);
+                }
+                Err(why) => {
+                    eprintln!("{}: left out: {why:#}", kind.name);
+                    self.report.left_out(kind.name, format!("{why:#}"));
                 }
             }
         }
     }
-    report.write(&run.out)?;
-    println!("{}", report.table());
-    Ok(())
-}
 
-/// Whether a system takes part in a cell: each of ours is made for some.
-fn fits(cell: &Cell, system: &System) -> bool {
-    match cell.needs {
-        Needs::Http => system.kind.plain,
-        Needs::Variants => !system.kind.plain || system.kind.reference,
+    /// One cell with each system that takes part in it.
+    async fn load(&mut self, round: usize, cell: &Cell) {
+        let lasting = Duration::from_secs(self.run.seconds);
+        for system in self.systems.iter_mut().filter(|system| fits(cell, system.kind)) {
+            eprint!("round {}: {}: {} … ", round + 1, cell.name, system.kind.name);
+            let measured = async {
+                if cell.work.is_bulk() {
+                    // Memory that earlier loads took and didn't give back would hide what this one takes.
+                    system.renew(&self.paths, self.origin).await?;
+                }
+                measured(cell, system, lasting).await
+            };
+            match measured.await {
+                Ok(sample) => {
+                    eprintln!("{}", sample.in_short());
+                    self.report.add(cell, system, round, sample);
+                }
+                Err(why) => {
+                    eprintln!("failed: {why:#}");
+                    self.report.failed(cell.name, system.kind.name, round, &why);
+                }
+            }
+        }
+    }
+
+    /// How soon each tunnel is back; what didn't survive that is made anew.
+    async fn back(&mut self, round: usize) {
+        for system in self.systems.iter_mut().filter(|system| comes_back(system.kind)) {
+            eprint!("round {}: {BACK}: {} … ", round + 1, system.kind.name);
+            match back::measure(system).await {
+                Ok(seconds) => {
+                    eprintln!("{seconds:?}");
+                    self.report.returned(system.kind.name, seconds);
+                }
+                Err(why) => {
+                    eprintln!("failed: {why:#}");
+                    self.report.failed(BACK, system.kind.name, round, &why);
+                }
+            }
+            if let Err(why) = system.renew(&self.paths, self.origin).await {
+                self.report.failed("anew", system.kind.name, round, &why);
+            }
+        }
+    }
+
+    /// What sessions cost a proxy of ours.
+    async fn sessions(&mut self, round: usize) {
+        let ours = "tunnel";
+        if !chosen(ours, &self.run.systems) {
+            return;
+        }
+        if chosen(NEW_SESSION, &self.run.cells) {
+            match sessions::registration(&self.paths).await {
+                Ok(times) => {
+                    eprintln!("round {}: {NEW_SESSION}: {:.2} ms", round + 1, times.median_ms);
+                    self.report.registering(times);
+                }
+                Err(why) => self.report.failed(NEW_SESSION, ours, round, &why),
+            }
+        }
+        if chosen(IDLE, &self.run.cells) {
+            match sessions::idle(&self.paths, self.run.idle).await {
+                Ok(idle) => {
+                    eprintln!("round {}: {IDLE}: {} bytes for each tunnel", round + 1, idle.each());
+                    self.report.idle(idle);
+                }
+                Err(why) => self.report.failed(IDLE, ours, round, &why),
+            }
+        }
     }
 }
 
+/// Whether a system takes part in a cell: each of ours is made for some.
+fn fits(cell: &Cell, kind: &Kind) -> bool {
+    match cell.needs {
+        Needs::Http => kind.plain,
+        Needs::Variants => !kind.plain || kind.reference,
+    }
+}
+
+/// Whether a system has two ends, one of which can be away.
+fn comes_back(kind: &Kind) -> bool {
+    kind.plain && matches!(kind.family, Family::Tunnel | Family::Ours)
+}
+
 async fn measured(cell: &Cell, system: &System, lasting: Duration) -> Result<Sample> {
-    let door = load::Door { address: system.door, host: system.host.clone() };
+    let door = system.visitors_door();
     let accounts = system.accounts()?;
     accounts.forget_peaks();
     let idle = accounts.resident()?;

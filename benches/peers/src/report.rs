@@ -1,69 +1,22 @@
-//! What was measured, as JSON for programs and as a table for people.
+//! What was measured, as JSON for programs, and as tables and plots for people.
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::Path, process::Command};
+use std::{fmt::Write, fs, path::Path};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::{
-    account::Parts,
+    back::{self, Returned},
     cell::Cell,
-    load::Load,
-    plot,
-    system::{Family, System},
+    goals::{self, Figures, Goal},
+    machine::Machine,
+    measured::{Measured, Sample, figure, median, mib},
+    plot::{self, Group},
+    sessions::{Idle, Registering},
+    system::{self, Kind, System},
 };
 
-/// One measurement of one cell with one system.
-#[derive(Clone, Serialize)]
-pub(crate) struct Sample {
-    pub(crate) per_second: f64,
-    pub(crate) p50_us: u64,
-    pub(crate) p99_us: u64,
-    /// CPU time of one exchange, in microseconds: all processes of the system.
-    pub(crate) cpu_us: f64,
-    /// The same by part.
-    cpu_us_of: BTreeMap<String, f64>,
-    /// Memory before the cell, in bytes, by part.
-    idle: Parts,
-    /// The most memory during the cell, in bytes, by part.
-    peak: Parts,
-}
-
-impl Sample {
-    pub(crate) fn new(load: Load, idle: Parts, peak: Parts) -> Self {
-        let exchanges = load.exchanges as f64;
-        let cpu_us_of: BTreeMap<_, _> =
-            load.cpu.into_iter().map(|(part, used)| (part, used as f64 / exchanges)).collect();
-        Self {
-            per_second: exchanges / load.lasted.as_secs_f64(),
-            p50_us: load.latency.value_at_quantile(0.5),
-            p99_us: load.latency.value_at_quantile(0.99),
-            // A sum of nothing is minus zero.
-            cpu_us: cpu_us_of.values().sum::<f64>() + 0.0,
-            cpu_us_of,
-            idle,
-            peak,
-        }
-    }
-
-    pub(crate) fn in_short(&self) -> String {
-        format!("{:.1}/s, CPU {:.1} us, p99 {} us", self.per_second, self.cpu_us, self.p99_us)
-    }
-
-    /// How far memory rose above what it was before, in the part where it rose most.
-    fn rise(&self) -> u64 {
-        let rises = self
-            .peak
-            .iter()
-            .map(|(part, peak)| peak.saturating_sub(self.idle.get(part).copied().unwrap_or(0)));
-        rises.max().unwrap_or(0)
-    }
-
-    fn most(&self) -> u64 {
-        self.peak.values().sum()
-    }
-}
-
+/// All of a run.
 #[derive(Serialize)]
 pub(crate) struct Report {
     machine: Machine,
@@ -72,51 +25,18 @@ pub(crate) struct Report {
     systems: Vec<Described>,
     left_out: Vec<(String, String)>,
     failures: Vec<String>,
+    goals: Vec<Goal>,
     /// Cells in the order in which they were measured.
     cells: Vec<Measured>,
-}
-
-#[derive(Serialize)]
-struct Machine {
-    processor: String,
-    cores: usize,
-    memory_mib: u64,
-    kernel: String,
-    revision: String,
-    measured_on: String,
+    back: Vec<Returned>,
+    idle: Vec<Idle>,
+    registering: Vec<Registering>,
 }
 
 #[derive(Serialize)]
 struct Described {
     name: String,
     version: String,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Measured {
-    pub(crate) cell: String,
-    pub(crate) systems: Vec<Row>,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Row {
-    pub(crate) system: String,
-    #[serde(skip)]
-    pub(crate) family: Family,
-    /// By round.
-    rounds: BTreeMap<usize, Sample>,
-    /// The median of the rounds, each figure for itself.
-    median: Option<Sample>,
-    /// CPU time of an exchange by that of nginx in the same round, the median of the rounds.
-    cpu_to_nginx: Option<f64>,
-    /// The same by the best tunnel of others.
-    cpu_to_best_tunnel: Option<f64>,
-}
-
-impl Row {
-    pub(crate) fn median(&self) -> Option<&Sample> {
-        self.median.as_ref()
-    }
 }
 
 impl Report {
@@ -128,7 +48,11 @@ impl Report {
             systems: Vec::new(),
             left_out: Vec::new(),
             failures: Vec::new(),
+            goals: Vec::new(),
             cells: Vec::new(),
+            back: Vec::new(),
+            idle: Vec::new(),
+            registering: Vec::new(),
         }
     }
 
@@ -140,32 +64,44 @@ impl Report {
         self.left_out.push((name.to_owned(), why));
     }
 
-    pub(crate) fn failed(&mut self, cell: &Cell, system: &System, round: usize, why: String) {
-        self.failures.push(format!("{}, {}, round {}: {why}", cell.name, system.kind.name, round + 1));
+    pub(crate) fn failed(&mut self, what: &str, system: &str, round: usize, why: &anyhow::Error) {
+        self.failures.push(format!("{what}, {system}, round {}: {why:#}", round + 1));
     }
 
     pub(crate) fn add(&mut self, cell: &Cell, system: &System, round: usize, sample: Sample) {
         let at = self.cells.iter().position(|measured| measured.cell == cell.name).unwrap_or_else(|| {
-            self.cells.push(Measured { cell: cell.name.to_owned(), systems: Vec::new() });
+            self.cells.push(Measured::of(cell.name));
             self.cells.len() - 1
         });
-        let rows = &mut self.cells[at].systems;
-        let at = rows.iter().position(|row| row.system == system.kind.name).unwrap_or_else(|| {
-            rows.push(Row {
-                system: system.kind.name.to_owned(),
-                family: system.kind.family,
-                rounds: BTreeMap::new(),
-                median: None,
-                cpu_to_nginx: None,
-                cpu_to_best_tunnel: None,
-            });
-            rows.len() - 1
-        });
-        rows[at].rounds.insert(round, sample);
-        self.cells.iter_mut().for_each(Measured::sum_up);
+        self.cells[at].add(system.kind.name, system.kind.family, round, sample);
     }
 
-    /// Writes everything into a folder.
+    pub(crate) fn returned(&mut self, name: &str, seconds: Option<f64>) {
+        match self.back.iter_mut().find(|returned| returned.system == name) {
+            Some(returned) => returned.seconds.push(seconds),
+            None => self.back.push(Returned { system: name.to_owned(), seconds: vec![seconds] }),
+        }
+    }
+
+    pub(crate) fn idle(&mut self, idle: Idle) {
+        self.idle.push(idle);
+    }
+
+    pub(crate) fn registering(&mut self, times: Registering) {
+        self.registering.push(times);
+    }
+
+    /// Holds what was measured against the goals; once, at the end.
+    pub(crate) fn judge(&mut self) {
+        self.goals = goals::all(&Figures {
+            cells: &self.cells,
+            back: &self.back,
+            idle: &self.idle,
+            registering: &self.registering,
+        });
+    }
+
+    /// Writes everything into a folder: `results.json`, `results.md` and the plots that it shows.
     ///
     /// # Errors
     /// A file can't be written.
@@ -176,40 +112,44 @@ impl Report {
             fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
         };
         write("results.json", serde_json::to_string_pretty(self)? + "\n")?;
-        write("README.md", self.table())?;
-        let peers =
-            |measured: &&Measured| !measured.cell.starts_with("variants") && !measured.cell.contains("GiB");
-        let cells: Vec<&Measured> = self.cells.iter().filter(peers).collect();
-        plot::bars(&folder.join("cpu.svg"), "CPU time of one exchange, both ends (us)", &cells, |sample| {
-            sample.cpu_us
-        })?;
-        plot::bars(&folder.join("p99.svg"), "99th percentile of latency (us)", &cells, |sample| {
-            sample.p99_us as f64
-        })
+        let mut document = self.tables();
+        let names: Vec<&str> = self.draw(folder)?;
+        if !names.is_empty() {
+            document.push_str("\n## Plots\n\nAxes are logarithmic.\n");
+        }
+        for name in names {
+            write!(document, "\n![{name}]({name}.svg)\n").expect("a String takes all that is written");
+        }
+        write("results.md", document)
     }
 
-    /// A document with one table for each cell.
-    pub(crate) fn table(&self) -> String {
+    /// A document with a table for each cell.
+    pub(crate) fn tables(&self) -> String {
         let mut out = String::new();
-        self.head(&mut out).expect("a String takes all that is written");
-        for measured in &self.cells {
-            measured.table(&mut out).expect("a String takes all that is written");
-        }
+        self.write_tables(&mut out).expect("a String takes all that is written");
         out
+    }
+
+    fn write_tables(&self, out: &mut String) -> std::fmt::Result {
+        self.head(out)?;
+        goals::table(&self.goals, out)?;
+        for measured in &self.cells {
+            measured.table(out)?;
+        }
+        self.back_table(out)?;
+        self.sessions_table(out)
     }
 
     fn head(&self, out: &mut String) -> std::fmt::Result {
         let Machine { processor, cores, memory_mib, kernel, revision, measured_on } = &self.machine;
-        writeln!(out, "# Benchmarks\n")?;
+        writeln!(out, "# Results\n")?;
         writeln!(
             out,
-            "Written by `cargo xtask bench`; do not edit. {cores} cores of {processor}, {memory_mib} MiB, Linux {kernel}; \
-             revision {revision}, {measured_on}. Load, origin and what is measured share the machine. {} rounds of {} s, interleaved; \
-             medians. CPU is user and system time of all processes of a system for one exchange; absolute figures differ \
-             from machine to machine, ratios are within one round.\n",
+            "Written by `cargo xtask bench`; do not edit. What the figures mean is in [README.md](README.md). {cores} cores of \
+             {processor}, {memory_mib} MiB, Linux {kernel}; revision {revision}, {measured_on}. {} rounds of {} s, interleaved; medians.\n",
             self.rounds, self.seconds
         )?;
-        writeln!(out, "![CPU](cpu.svg)\n\n![p99](p99.svg)\n\n## Programs\n")?;
+        writeln!(out, "## Programs\n")?;
         for system in self.systems.iter().filter(|system| !system.version.is_empty()) {
             writeln!(out, "- {}: {}", system.name, system.version)?;
         }
@@ -221,130 +161,143 @@ impl Report {
         }
         Ok(())
     }
-}
 
-/// What the CPU time of one round is compared with.
-struct Bases {
-    nginx: Option<f64>,
-    /// The best tunnel of others.
-    tunnel: Option<f64>,
-}
-
-impl Measured {
-    fn sum_up(&mut self) {
-        let cpu = |row: &Row, round| row.rounds.get(&round).map(|sample: &Sample| sample.cpu_us);
-        let rounds: Vec<usize> = self.systems.iter().flat_map(|row| row.rounds.keys().copied()).collect();
-        let of = |wanted: &dyn Fn(&Row) -> bool, round| {
-            let candidates = self.systems.iter().filter(|row| wanted(row)).filter_map(|row| cpu(row, round));
-            candidates.min_by(f64::total_cmp)
-        };
-        let bases: BTreeMap<usize, Bases> = rounds
-            .into_iter()
-            .map(|round| {
-                let nginx = of(&|row| row.system == "nginx", round);
-                (round, Bases { nginx, tunnel: of(&|row| row.family == Family::Tunnel, round) })
-            })
-            .collect();
-        for row in &mut self.systems {
-            row.median = middle(&row.rounds.values().cloned().collect::<Vec<_>>());
-            if row.family == Family::Direct {
-                continue;
-            }
-            let ratio = |pick: fn(&Bases) -> Option<f64>| {
-                let ratios = row.rounds.iter().filter_map(|(round, sample)| {
-                    pick(bases.get(round)?).filter(|base| *base > 0.0).map(|base| sample.cpu_us / base)
-                });
-                median(ratios.collect())
-            };
-            row.cpu_to_nginx = ratio(|bases| bases.nginx);
-            row.cpu_to_best_tunnel = ratio(|bases| bases.tunnel);
+    fn back_table(&self, out: &mut String) -> std::fmt::Result {
+        if self.back.is_empty() {
+            return Ok(());
         }
-    }
-
-    fn table(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "\n## {}\n", self.cell)?;
-        writeln!(
-            out,
-            "| | per s | p50 us | p99 us | CPU us | of it | to nginx | to best tunnel | memory MiB | rise MiB |"
-        )?;
-        writeln!(out, "|---|--:|--:|--:|--:|---|--:|--:|--:|--:|")?;
-        for row in &self.systems {
-            let Some(median) = &row.median else { continue };
-            let parts: Vec<_> =
-                median.cpu_us_of.iter().map(|(part, used)| format!("{part} {}", figure(*used))).collect();
-            let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-            writeln!(
-                out,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-                row.system,
-                figure(median.per_second),
-                median.p50_us,
-                median.p99_us,
-                figure(median.cpu_us),
-                parts.join(", "),
-                ratio(row.cpu_to_nginx),
-                ratio(row.cpu_to_best_tunnel),
-                median.most() >> 20,
-                median.rise() >> 20,
-            )?;
+        writeln!(out, "\n## Back after the public end was away for 3 s\n")?;
+        writeln!(out, "| | seconds until a visitor is served | in each round |\n|---|--:|---|")?;
+        let shown = |seconds: Option<f64>| match seconds {
+            Some(seconds) => format!("{seconds:.2}"),
+            None => format!("not within {} s", back::PATIENCE.as_secs()),
+        };
+        for returned in &self.back {
+            let rounds: Vec<_> = returned.seconds.iter().map(|seconds| shown(*seconds)).collect();
+            writeln!(out, "| {} | {} | {} |", returned.system, shown(returned.median()), rounds.join(", "))?;
         }
         Ok(())
     }
-}
 
-/// The median of each figure.
-fn middle(samples: &[Sample]) -> Option<Sample> {
-    let first = samples.first()?;
-    let of = |figure: &dyn Fn(&Sample) -> f64| median(samples.iter().map(figure).collect()).unwrap_or(0.0);
-    let parts = first.cpu_us_of.keys();
-    let part = |part: &String| of(&|sample| sample.cpu_us_of.get(part).copied().unwrap_or(0.0));
-    let memory = |of_sample: &dyn Fn(&Sample) -> Parts| {
-        let parts = of_sample(first);
-        let figure =
-            |part: &str| of(&|sample| of_sample(sample).get(part).copied().unwrap_or(0) as f64) as u64;
-        parts.keys().map(|part| (part.clone(), figure(part))).collect::<Parts>()
-    };
-    Some(Sample {
-        per_second: of(&|sample| sample.per_second),
-        p50_us: of(&|sample| sample.p50_us as f64) as u64,
-        p99_us: of(&|sample| sample.p99_us as f64) as u64,
-        cpu_us: of(&|sample| sample.cpu_us),
-        cpu_us_of: parts.map(|name| (name.clone(), part(name))).collect(),
-        idle: memory(&|sample| sample.idle.clone()),
-        peak: memory(&|sample| sample.peak.clone()),
-    })
-}
-
-fn median(mut figures: Vec<f64>) -> Option<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
-}
-
-fn figure(value: f64) -> String {
-    if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
-}
-
-impl Machine {
-    fn this() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let field = |text: &str, name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name));
-            line.and_then(|line| line.split_once(':'))
-                .map(|(_, value)| value.trim().to_owned())
-                .unwrap_or_default()
-        };
-        let said = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).output();
-            output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-        };
-        let memory = field(&read("/proc/meminfo"), "MemTotal");
-        Self {
-            processor: field(&read("/proc/cpuinfo"), "model name"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_mib: memory.trim_end_matches(" kB").parse::<u64>().unwrap_or(0) / 1024,
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            revision: said("git", &["rev-parse", "--short", "HEAD"]),
-            measured_on: said("date", &["-u", "+%Y-%m-%d"]),
+    fn sessions_table(&self, out: &mut String) -> std::fmt::Result {
+        let middle = |figures: Vec<f64>| median(figures).unwrap_or(0.0);
+        let idle = |of: fn(&Idle) -> f64| middle(self.idle.iter().map(of).collect());
+        let times = |of: fn(&Registering) -> f64| middle(self.registering.iter().map(of).collect());
+        if let Some(Idle { tunnels, .. }) = self.idle.first() {
+            writeln!(out, "\n## Idle tunnels at a proxy of ours\n")?;
+            writeln!(out, "| tunnels | MiB without | MiB with them | bytes of each |\n|--:|--:|--:|--:|")?;
+            let (before, after) = (idle(|idle| mib(idle.before)), idle(|idle| mib(idle.after)));
+            let each = idle(|idle| idle.each() as f64);
+            writeln!(out, "| {tunnels} | {} | {} | {each:.0} |", figure(before), figure(after))?;
         }
+        if !self.registering.is_empty() {
+            writeln!(out, "\n## A new session at a proxy of ours\n")?;
+            writeln!(out, "| median ms | p99 ms |\n|--:|--:|")?;
+            let (median, p99) = (times(|times| times.median_ms), times(|times| times.p99_ms));
+            writeln!(out, "| {median:.2} | {p99:.2} |")?;
+        }
+        Ok(())
+    }
+
+    /// The names of the plots for which there was something to draw.
+    fn draw(&self, folder: &Path) -> Result<Vec<&'static str>> {
+        let peers: &dyn Fn(&Kind) -> bool = &|kind| kind.plain;
+        let variants: &dyn Fn(&Kind) -> bool = &|kind| !kind.plain || kind.reference;
+        let load: &dyn Fn(&str) -> bool = &|cell| !is_variant(cell) && !is_bulk(cell);
+        let of_cells = |wanted: &dyn Fn(&str) -> bool, of: fn(&Sample) -> f64| {
+            let cells = self.cells.iter().filter(|measured| wanted(&measured.cell));
+            cells.map(|measured| group(measured, of)).collect::<Vec<_>>()
+        };
+        let cpu: fn(&Sample) -> f64 = |sample| sample.cpu_us;
+        let rise = |sample: &Sample| sample.rise.values().copied().max().map_or(0.0, mib);
+        let plots = [
+            ("cpu", "CPU time of one exchange, all processes (us)", peers, of_cells(load, cpu)),
+            ("p99", "99th percentile of latency (us)", peers, of_cells(load, |sample| sample.p99_us as f64)),
+            ("throughput", "Exchanges a second", peers, of_cells(load, |sample| sample.per_second)),
+            (
+                "memory",
+                "Memory more than idle for 1 GiB, in the part that takes most (MiB)",
+                peers,
+                of_cells(&is_bulk, rise),
+            ),
+            (
+                "variants",
+                "CPU time of one exchange with plugins and buses (us)",
+                variants,
+                of_cells(&is_variant, cpu),
+            ),
+            (
+                "back",
+                "Seconds until a visitor is served again; without a bar: never",
+                peers,
+                self.back_group(),
+            ),
+        ];
+        let mut drawn = Vec::new();
+        for (name, title, of, groups) in plots {
+            let systems: Vec<&str> =
+                system::ALL.iter().filter(|kind| of(kind)).map(|kind| kind.name).collect();
+            if plot::bars(&folder.join(format!("{name}.svg")), title, &systems, &groups)? {
+                drawn.push(name);
+            }
+        }
+        Ok(drawn)
+    }
+
+    fn back_group(&self) -> Vec<Group> {
+        let bars =
+            self.back.iter().filter_map(|returned| Some((returned.system.clone(), returned.median()?)));
+        vec![Group { label: String::new(), bars: bars.collect() }]
+    }
+}
+
+fn is_variant(cell: &str) -> bool {
+    cell.starts_with("variants")
+}
+
+fn is_bulk(cell: &str) -> bool {
+    cell.contains("GiB")
+}
+
+fn group(measured: &Measured, of: fn(&Sample) -> f64) -> Group {
+    let label = measured.cell.trim_start_matches("variants: ").replace(" connection", " conn");
+    let bars = measured.systems.iter().filter_map(|row| Some((row.system.clone(), of(row.median()?))));
+    Group { label, bars: bars.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_come_back_is_in_the_table_and_has_no_bar() {
+        let mut report = Report::new(3, 1);
+        for (rathole, bore) in [(0.51, None), (0.49, None), (0.5, Some(14.0))] {
+            report.returned("rathole", Some(rathole));
+            report.returned("bore", bore);
+        }
+        let tables = report.tables();
+        for line in [
+            "| rathole | 0.50 | 0.51, 0.49, 0.50 |",
+            "| bore | not within 15 s | not within 15 s, not within 15 s, 14.00 |",
+        ] {
+            assert!(tables.contains(line), "{tables}");
+        }
+        assert_eq!(report.back_group()[0].bars, [("rathole".to_owned(), 0.5)]);
+    }
+
+    #[test]
+    fn a_document_shows_the_plots_that_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut report = Report::new(1, 1);
+        report.returned("bore", None);
+        report.write(folder.path()).unwrap();
+        let document = || fs::read_to_string(folder.path().join("results.md")).unwrap();
+        assert!(!document().contains(".svg"), "{}", document());
+        report.returned("tunnel", Some(0.1));
+        report.write(folder.path()).unwrap();
+        assert!(document().contains("![back](back.svg)"), "{}", document());
+        let drawn = fs::read_to_string(folder.path().join("back.svg")).unwrap();
+        assert!(drawn.contains("tunnel") && !drawn.contains("bore"), "{drawn}");
     }
 }

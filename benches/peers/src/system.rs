@@ -1,24 +1,28 @@
-//! The programs that are compared: how each is started in front of the origin.
+//! The programs that are compared.
+
+mod program;
+mod recipes;
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
-    net::TcpStream,
     process::{Child, ChildStdout, Command},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
-use crate::account::Accounts;
+use crate::{
+    account::Accounts,
+    load::{self, Door},
+};
 
 /// How long a program may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,6 +64,7 @@ enum Way {
     Haproxy,
     Rathole,
     Bore,
+    Wstunnel,
     /// Arguments for the client.
     Ours(&'static [Plugin]),
     /// With Redis between; whether the session is at another node than the visitor.
@@ -87,6 +92,7 @@ pub(crate) const ALL: &[Kind] = &[
     peer("haproxy", Family::Server, Way::Haproxy),
     peer("rathole", Family::Tunnel, Way::Rathole),
     peer("bore", Family::Tunnel, Way::Bore),
+    peer("wstunnel", Family::Tunnel, Way::Wstunnel),
     Kind { name: "tunnel", family: Family::Ours, plain: true, reference: true, way: Way::Ours(&[]) },
     variant("tunnel, no-op plugin", Way::Ours(&[Plugin { config: "" }])),
     variant("tunnel, header plugin", Way::Ours(&[Plugin { config: "on-request = 'good'" }])),
@@ -107,11 +113,21 @@ pub(crate) struct System {
     pub(crate) host: String,
     /// What it says that it is.
     pub(crate) version: String,
-    processes: Vec<(&'static str, Child)>,
-    // Ours are told to end when nobody reads what they say.
+    processes: Vec<Process>,
+    // Kept open, so that who writes there is not told that nobody reads.
     _voices: Vec<Lines<BufReader<ChildStdout>>>,
     folder: TempDir,
 }
+
+struct Process {
+    part: &'static str,
+    /// How it was started.
+    command: Command,
+    child: Child,
+}
+
+/// What the part that visitors connect to is called.
+const PUBLIC_ENDS: [&str; 2] = ["proxy", "server"];
 
 impl System {
     /// Starts a system in front of the origin, and waits until it serves.
@@ -119,21 +135,14 @@ impl System {
     /// # Errors
     /// It isn't installed, or doesn't serve.
     pub(crate) async fn start(kind: &'static Kind, paths: &Paths, origin: SocketAddr) -> Result<Self> {
-        let mut system = Self {
-            kind,
-            door: origin,
-            host: "origin.test".to_owned(),
-            version: String::new(),
-            processes: Vec::new(),
-            _voices: Vec::new(),
-            folder: tempfile::tempdir()?,
-        };
+        let mut system = Self::empty(kind, origin)?;
         match &kind.way {
             Way::Direct => {}
             Way::Nginx => system.nginx(origin).await?,
             Way::Haproxy => system.haproxy(origin).await?,
             Way::Rathole => system.rathole(&paths.peers, origin).await?,
             Way::Bore => system.bore(&paths.peers, origin).await?,
+            Way::Wstunnel => system.wstunnel(&paths.peers, origin).await?,
             Way::Ours(plugins) => system.ours(paths, plugins, origin).await?,
             Way::Redis { elsewhere } => system.over_redis(paths, *elsewhere, origin).await?,
         }
@@ -141,160 +150,75 @@ impl System {
         Ok(system)
     }
 
+    /// A proxy of ours to which no client belongs.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub(crate) async fn proxy_alone(paths: &Paths) -> Result<Self> {
+        let ours = ALL.iter().find(|kind| kind.family == Family::Ours).context("ours is one of all")?;
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut system = Self::empty(ours, nowhere)?;
+        system.door = system.proxy(paths, &[]).await?;
+        Ok(system)
+    }
+
+    /// Ends its processes, and starts others in their place.
+    ///
+    /// # Errors
+    /// It doesn't serve any more.
+    pub(crate) async fn renew(&mut self, paths: &Paths, origin: SocketAddr) -> Result<()> {
+        // Some have a fixed port, which the old has to leave first.
+        for process in &mut self.processes {
+            process.child.kill().await?;
+        }
+        *self = Self::start(self.kind, paths, origin).await?;
+        Ok(())
+    }
+
+    /// Kills the process that visitors connect to.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) async fn kill_public_end(&mut self) -> Result<()> {
+        self.public_end()?.child.kill().await.context("it has ended")
+    }
+
+    /// Starts it again as it was started; doesn't wait until it serves.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub(crate) fn start_public_end(&mut self) -> Result<()> {
+        let process = self.public_end()?;
+        process.child = process.command.spawn()?;
+        Ok(())
+    }
+
+    /// Where its visitors knock.
+    pub(crate) fn visitors_door(&self) -> Door {
+        Door { address: self.door, host: self.host.clone() }
+    }
+
     /// What its processes use.
     pub(crate) fn accounts(&self) -> Result<Accounts> {
-        let roots = self.processes.iter().map(|(part, child)| child.id().map(|id| (*part, id)));
+        let roots = self.processes.iter().map(|process| process.child.id().map(|id| (process.part, id)));
         Accounts::of(&roots.collect::<Option<Vec<_>>>().context("one of its processes has ended")?)
     }
 
-    async fn nginx(&mut self, origin: SocketAddr) -> Result<()> {
-        let program = find("nginx", &[])?;
-        self.version = version(&program, "-v").await;
-        self.door = free()?;
-        let config = format!(
-            "worker_processes auto;\npid nginx.pid;\nerror_log stderr crit;\ndaemon off;\n\
-             events {{ worker_connections 4096; }}\n\
-             http {{\n access_log off;\n client_max_body_size 0;\n keepalive_requests 100000000;\n\
-             upstream origin {{ server {origin}; keepalive 512; keepalive_requests 100000000; }}\n\
-             map $http_upgrade $hop {{ default upgrade; '' ''; }}\n\
-             server {{\n listen {door} backlog=4096;\n\
-             location / {{ proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Host $http_host;\n\
-             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $hop;\n\
-             proxy_request_buffering off; proxy_max_temp_file_size 0; }}\n }}\n}}\n",
-            door = self.door,
-        );
-        let file = self.write("nginx.conf", &config)?;
-        let prefix = self.folder.path().to_owned();
-        self.spawn("nginx", &program, |command| {
-            command.arg("-e").arg("stderr").arg("-p").arg(prefix).arg("-c").arg(file);
+    fn empty(kind: &'static Kind, door: SocketAddr) -> Result<Self> {
+        Ok(Self {
+            kind,
+            door,
+            host: "origin.test".to_owned(),
+            version: String::new(),
+            processes: Vec::new(),
+            _voices: Vec::new(),
+            folder: tempfile::tempdir()?,
         })
     }
 
-    async fn haproxy(&mut self, origin: SocketAddr) -> Result<()> {
-        let program = find("haproxy", &[])?;
-        self.version = version(&program, "-v").await;
-        self.door = free()?;
-        let config = format!(
-            "global\n maxconn 8192\ndefaults\n mode http\n timeout connect 5s\n timeout client 120s\n timeout server 120s\n\
-             timeout tunnel 120s\n http-reuse always\nfrontend door\n bind {door}\n default_backend origin\n\
-             backend origin\n server origin {origin}\n",
-            door = self.door,
-        );
-        let file = self.write("haproxy.cfg", &config)?;
-        self.spawn("haproxy", &program, |command| _ = command.arg("-db").arg("-f").arg(file))
-    }
-
-    async fn rathole(&mut self, peers: &Path, origin: SocketAddr) -> Result<()> {
-        let program = find("rathole", &[peers])?;
-        self.version = version(&program, "--version").await;
-        self.door = free()?;
-        let control = free()?;
-        let server = format!(
-            "[server]\nbind_addr = \"{control}\"\ndefault_token = \"bench\"\n\
-             [server.services.web]\nbind_addr = \"{}\"\n",
-            self.door
-        );
-        let client = format!(
-            "[client]\nremote_addr = \"{control}\"\ndefault_token = \"bench\"\n\
-             [client.services.web]\nlocal_addr = \"{origin}\"\n"
-        );
-        let (server, client) = (self.write("server.toml", &server)?, self.write("client.toml", &client)?);
-        self.spawn("server", &program, |command| {
-            _ = command.arg("--server").arg(server).env("RUST_LOG", "error")
-        })?;
-        self.spawn("client", &program, |command| {
-            _ = command.arg("--client").arg(client).env("RUST_LOG", "error")
-        })
-    }
-
-    async fn bore(&mut self, peers: &Path, origin: SocketAddr) -> Result<()> {
-        let program = find("bore", &[peers])?;
-        self.version = version(&program, "--version").await;
-        self.door = free()?;
-        let port = self.door.port().to_string();
-        self.spawn("server", &program, |command| {
-            command
-                .args(["server", "--bind-addr", "127.0.0.1", "--min-port", "1024"])
-                .env("RUST_LOG", "error");
-        })?;
-        // Its control port is fixed.
-        listening("127.0.0.1:7835".parse().expect("an address")).await?;
-        self.spawn("client", &program, |command| {
-            command.args(["local", &origin.port().to_string(), "--to", "127.0.0.1", "--port", &port]);
-            command.env("RUST_LOG", "error");
-        })
-    }
-
-    async fn ours(&mut self, paths: &Paths, plugins: &[Plugin], origin: SocketAddr) -> Result<()> {
-        self.version = version(&paths.tunnel, "--version").await;
-        self.door = self.proxy(paths, &[]).await?;
-        let mut arguments = Vec::new();
-        for (at, plugin) in plugins.iter().enumerate() {
-            let guest = paths.guests.join("hostile.wasm");
-            if !guest.is_file() {
-                bail!("{} is missing; build it with cargo xtask guests", guest.display());
-            }
-            let config = self.write(&format!("plugin{at}.toml"), plugin.config)?;
-            arguments.extend(["--plugin".into(), guest.into_os_string()]);
-            arguments.extend(["--plugin-config".into(), config.into_os_string()]);
-        }
-        self.client(paths, self.door, origin, &arguments).await
-    }
-
-    async fn over_redis(&mut self, paths: &Paths, elsewhere: bool, origin: SocketAddr) -> Result<()> {
-        let program = find("redis-server", &[])?;
-        self.version = version(&paths.tunnel, "--version").await;
-        let redis = free()?;
-        let folder = self.folder.path().to_owned();
-        self.spawn("redis", &program, |command| {
-            command.args(["--save", "", "--bind", "127.0.0.1", "--port", &redis.port().to_string()]);
-            command.arg("--dir").arg(folder);
-        })?;
-        listening(redis).await?;
-        let bus = ["--bus".to_owned(), format!("redis://{redis}")];
-        let bus: Vec<&str> = bus.iter().map(String::as_str).collect();
-        self.door = self.proxy(paths, &bus).await?;
-        let dialled = if elsewhere { self.proxy(paths, &bus).await? } else { self.door };
-        self.client(paths, dialled, origin, &[]).await
-    }
-
-    async fn proxy(&mut self, paths: &Paths, more: &[&str]) -> Result<SocketAddr> {
-        let event = self
-            .event("proxy", &paths.tunnel, "listening", |command| {
-                command.args([
-                    "proxy",
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--rate",
-                    "off",
-                    "--max-body",
-                    "unlimited",
-                ]);
-                command.args(["--log-format", "json"]).args(more);
-            })
-            .await?;
-        event["address"].as_str().context("the proxy said no address")?.parse().context("the proxy's address")
-    }
-
-    async fn client(
-        &mut self,
-        paths: &Paths,
-        proxy: SocketAddr,
-        origin: SocketAddr,
-        more: &[std::ffi::OsString],
-    ) -> Result<()> {
-        let key = self.folder.path().join("key.pem");
-        let event = self
-            .event("client", &paths.tunnel, "registered", |command| {
-                command.arg(format!("http://{origin}")).args(["--proxy", &format!("http://{proxy}")]);
-                command.arg("--key").arg(key).args(["--log-format", "json"]).args(more);
-                command.stdin(Stdio::null());
-            })
-            .await?;
-        let url = event["public_url"].as_str().or_else(|| event["url"].as_str()).context("no public URL")?;
-        let host = url.split_once("://").context("a URL")?.1.trim_end_matches('/');
-        self.host = host.to_owned();
-        Ok(())
+    fn public_end(&mut self) -> Result<&mut Process> {
+        let mut processes = self.processes.iter_mut();
+        processes.find(|process| PUBLIC_ENDS.contains(&process.part)).context("it has no such part")
     }
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
@@ -304,89 +228,57 @@ impl System {
     }
 
     fn spawn(&mut self, part: &'static str, program: &Path, set: impl FnOnce(&mut Command)) -> Result<()> {
-        let child = self.command(program, set, Stdio::null()).spawn();
-        self.processes.push((part, child.with_context(|| format!("can't start {}", program.display()))?));
-        Ok(())
+        self.launch(part, program, set, Stdio::null()).map(|_| ())
     }
 
-    /// Starts one of ours and waits for an event.
-    async fn event(
+    /// Starts one of ours and waits until it has said what stands behind a label.
+    async fn told(
         &mut self,
         part: &'static str,
         program: &Path,
-        name: &str,
+        label: &str,
         set: impl FnOnce(&mut Command),
-    ) -> Result<Value> {
-        let child = self.command(program, set, Stdio::piped()).spawn();
-        let mut child = child.with_context(|| format!("can't start {}", program.display()))?;
+    ) -> Result<String> {
+        let child = self.launch(part, program, set, Stdio::piped())?;
         let mut lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
-        self.processes.push((part, child));
         let waiting = async {
             while let Some(line) = lines.next_line().await? {
-                let event: Value = serde_json::from_str(&line).unwrap_or_default();
-                if event["event"] == name {
-                    return Ok(event);
+                if let Some(told) = line.trim_start().strip_prefix(label) {
+                    return Ok(told.trim().to_owned());
                 }
             }
-            bail!("the {part} ended before it was {name}")
+            bail!("the {part} ended before it told its {label}")
         };
-        let event =
-            tokio::time::timeout(PATIENCE, waiting).await.with_context(|| format!("it isn't {name}"))??;
+        let told =
+            timeout(PATIENCE, waiting).await.with_context(|| format!("it doesn't tell its {label}"))??;
         self._voices.push(lines);
-        Ok(event)
+        Ok(told)
     }
 
-    fn command(&self, program: &Path, set: impl FnOnce(&mut Command), out: Stdio) -> Command {
+    fn launch(
+        &mut self,
+        part: &'static str,
+        program: &Path,
+        set: impl FnOnce(&mut Command),
+        out: Stdio,
+    ) -> Result<&mut Child> {
         let mut command = Command::new(program);
         set(&mut command);
         command.stdin(Stdio::null()).stdout(out).stderr(Stdio::null()).kill_on_drop(true);
-        command
+        let child = command.spawn().with_context(|| format!("can't start {}", program.display()))?;
+        self.processes.push(Process { part, command, child });
+        Ok(&mut self.processes.last_mut().context("just put there")?.child)
     }
 
     /// Waits until a request is answered.
     async fn serves(&self) -> Result<()> {
-        let door = crate::load::Door { address: self.door, host: self.host.clone() };
-        let start = Instant::now();
+        let (door, start) = (self.visitors_door(), Instant::now());
         loop {
-            match crate::load::once(&door).await {
+            match load::once(&door).await {
                 Ok(()) => return Ok(()),
                 Err(why) if start.elapsed() > PATIENCE => return Err(why.context("it doesn't serve")),
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
         }
     }
-}
-
-/// A program in one of these folders, or where programs are.
-fn find(name: &str, folders: &[&Path]) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let bins = folders.iter().map(|folder| folder.join("bin"));
-    let all = bins.chain(std::env::split_paths(&path)).chain(["/usr/sbin".into()]);
-    let mut files = all.map(|folder| folder.join(name));
-    files.find(|file| file.is_file()).with_context(|| format!("{name} isn't installed"))
-}
-
-async fn version(program: &Path, flag: &str) -> String {
-    let Ok(output) = Command::new(program).arg(flag).output().await else { return String::new() };
-    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-    let text = String::from_utf8_lossy(&text).into_owned();
-    // Some say it in a line, some in a form.
-    let labelled = text.lines().find_map(|line| line.strip_prefix("Build Version:"));
-    labelled.or(text.lines().find(|line| !line.trim().is_empty())).unwrap_or_default().trim().to_owned()
-}
-
-/// An address on which nobody listens.
-fn free() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-async fn listening(address: SocketAddr) -> Result<()> {
-    let start = Instant::now();
-    while TcpStream::connect(address).await.is_err() {
-        if start.elapsed() > PATIENCE {
-            bail!("nobody listens on {address}");
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
 }

@@ -33,6 +33,10 @@ impl Bus for MemoryBus {
             }
         }))
     }
+
+    fn core_of(&self, name: &TunnelName) -> Option<usize> {
+        self.table.core_of(name)
+    }
 }
 
 impl Forward for MemoryBus {

@@ -27,6 +27,11 @@ pub trait Seat: Forward {
 
     /// Whether it takes new exchanges.
     fn state(&self) -> SeatState;
+
+    /// The number of the core that works on it, where one alone does.
+    fn core(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Whether a seat takes new exchanges; the larger the better.
@@ -87,6 +92,9 @@ pub trait Bus: Forward {
         let _ = name;
         Box::pin(std::future::ready(()))
     }
+
+    /// The core that works on the seat of this node which an exchange for the name would be given to now.
+    fn core_of(&self, name: &TunnelName) -> Option<usize>;
 
     /// Whether other nodes can be reached. Asked often: it is known without asking anybody.
     fn standing(&self) -> Standing {

@@ -115,6 +115,11 @@ impl Table {
         Offered::Untaken(request, last)
     }
 
+    /// The core that works on the best seat.
+    pub(super) fn core_of(&self, name: &TunnelName) -> Option<usize> {
+        self.pick(name, &[], &SeatState::TAKING)?.to.core()
+    }
+
     /// Whether somebody sits here.
     pub(super) fn has(&self, name: &TunnelName) -> bool {
         self.read().contains_key(name)

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Event, Pace, Registration, door::DoorSettings, observe::Observe, policy::Policy};
+use super::{Cores, Event, Pace, Registration, door::DoorSettings, observe::Observe, policy::Policy};
 use crate::redis::Redis;
 
 /// Settings of one proxy node.
@@ -36,6 +36,8 @@ pub struct Config {
     pub redis: Option<Redis>,
     /// Where an operator's programs ask for the node's health. Not for visitors.
     pub admin: Option<SocketAddr>,
+    /// The cores that work on it.
+    pub cores: Cores,
     /// Bounds on what peers may use.
     pub limits: Limits,
     /// What holds for some tunnels and paths; the first that fits counts.

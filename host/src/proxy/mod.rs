@@ -15,6 +15,7 @@ pub mod admission;
 mod answer;
 mod attach;
 pub mod config;
+mod cores;
 pub mod door;
 mod grpc;
 mod health;
@@ -45,6 +46,7 @@ mod visitor;
 mod tests;
 
 pub use admission::{Registration, RegistrationSwitch};
+pub use cores::Cores;
 pub use config::{Config, Dialects, Limits, Rate};
 pub use pace::Pace;
 

@@ -247,6 +247,15 @@ impl Names {
         Self { domain: config.domain.clone(), own, hostnames, base }
     }
 
+    /// The tunnel that a host names, by the same rules as [`route`](Self::route).
+    pub(crate) fn tunnel_of(&self, host: &str) -> Option<TunnelName> {
+        let target = Target { authority: host.to_owned(), path: PathAndQuery::from_static("/") };
+        match self.route(&target) {
+            Route::Tunnel { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     /// Decides where a request goes. Case, port and a trailing dot of the host don't matter.
     pub(crate) fn route(&self, target: &Target) -> Route {
         let host = plain(host_of(&target.authority));

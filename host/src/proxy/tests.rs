@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config {
         answer_timeout: Duration::from_secs(30),
         grace_period: Duration::from_secs(30),
         limits: Limits::default(),
+        cores: Default::default(),
         observe: Default::default(),
         report: Arc::new(|_| ()),
     }

@@ -59,6 +59,8 @@ pub struct Driver<T> {
     timer: Pin<Box<Sleep>>,
     ended: watch::Sender<Option<Ended>>,
     unflushed: bool,
+    /// Others on this thread have had their turn since the first message that isn't flushed.
+    gathered: bool,
     /// Messages given to the transport.
     sent: u64,
     /// Ends with the last exchange, and as this.
@@ -95,6 +97,7 @@ impl<T: Transport> Driver<T> {
             timer: Box::pin(sleep_until(now)),
             ended,
             unflushed: false,
+            gathered: false,
             sent: 0,
             leaving: None,
         };
@@ -140,12 +143,21 @@ impl<T: Transport> Driver<T> {
             {
                 return Poll::Ready(ended.clone());
             }
-            match self.poll_write(cx) {
-                Ok(wrote) => busy |= wrote,
+            match self.poll_put(cx) {
+                Ok(put) => busy |= put,
                 Err(ended) => return Poll::Ready(ended),
             }
             if let Err(ended) = self.poll_timer(cx) {
                 return Poll::Ready(ended);
+            }
+            // A write to the socket costs more than all else that is done for a small message. Whoever has work on this thread
+            // does it first, and what comes of that goes out with the same write.
+            if self.unflushed && !std::mem::replace(&mut self.gathered, true) {
+                break;
+            }
+            match self.poll_flush(cx) {
+                Ok(flushed) => busy |= flushed,
+                Err(ended) => return Poll::Ready(ended),
             }
             if !busy {
                 return Poll::Pending;
@@ -363,7 +375,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+    fn poll_put(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let mut busy = false;
         while self.mux.has_output() {
             match self.transport.poll_ready(cx)? {
@@ -383,14 +395,18 @@ impl<T: Transport> Driver<T> {
             self.unflushed = true;
             busy = true;
         }
+        Ok(busy)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         if self.unflushed
             && let Poll::Ready(flushed) = self.transport.poll_flush(cx)
         {
             flushed?;
-            self.unflushed = false;
-            busy = true;
+            (self.unflushed, self.gathered) = (false, false);
+            return Ok(true);
         }
-        Ok(busy)
+        Ok(false)
     }
 
     /// Between nodes it matters how far a request's head came.

@@ -22,6 +22,7 @@ use super::{
     plugins::{PluginTable, Sources, Wanted, load, wanted},
     registration::HostnameFlag,
     secret::SecretSource,
+    threads::Threads,
     values::{Origin, SessionLabel, Target, Written},
 };
 use crate::{
@@ -83,6 +84,13 @@ impl Published {
 }
 
 impl ClientSettings {
+    /// A session's exchanges are best done where the session is. Several sessions have more to do than one core may have time for,
+    /// and so have plugins.
+    pub(super) fn threads(&self) -> Threads {
+        let sessions: usize = self.published.iter().map(|published| published.connections).sum();
+        if sessions > 1 || !self.wanted.is_empty() { Threads::All } else { Threads::One }
+    }
+
     /// Puts the settings together, and reads what plugins need. `folder` is the user's config folder for this program, if
     /// there is one. What is wrong with parts of the file or with plugins is noted in `mistakes`.
     ///

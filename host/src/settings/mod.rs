@@ -38,6 +38,7 @@ mod reload;
 mod serve;
 mod signals;
 mod text;
+mod threads;
 
 pub use cli::Cli;
 pub use run::{Failure, run};

@@ -19,6 +19,9 @@ const MOST_WAITING: usize = 4096;
 /// Room kept for lines that matter more than an exchange, such as the public URL.
 const RESERVED: usize = 1024;
 
+/// How long a line of an exchange may wait for others that are written with it. Nobody reads faster than that.
+const TOGETHER: Duration = Duration::from_millis(20);
+
 /// How long the exit waits for a stalled reader.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
@@ -44,6 +47,10 @@ struct Queue {
 struct State {
     lines: VecDeque<String>,
     left_out: u64,
+    /// The thread waits to be told of the next line.
+    idle: bool,
+    /// A line came that isn't to wait for others.
+    urgent: bool,
     ending: bool,
     ended: bool,
 }
@@ -64,6 +71,9 @@ impl Printer {
     /// Gives one line, or a few, without the last line break. Never waits for the reader.
     pub(super) fn print(&self, line: String, weight: Weight) {
         let mut state = self.0.lock();
+        state.urgent |= weight == Weight::Milestone;
+        // A thread that is awake comes by itself.
+        let wakes = mem::take(&mut state.idle) || state.urgent || state.lines.len() == MOST_WAITING / 2;
         let room = if weight == Weight::Milestone { MOST_WAITING + RESERVED } else { MOST_WAITING };
         if state.lines.len() < room {
             state.lines.push_back(line);
@@ -71,7 +81,9 @@ impl Printer {
             state.left_out += 1;
         }
         drop(state);
-        self.0.changed.notify_all();
+        if wakes {
+            self.0.changed.notify_all();
+        }
     }
 
     /// Waits until all is written, or a stalled reader has had its time. What comes later is dropped.
@@ -91,29 +103,41 @@ impl Queue {
 
     /// The thread: takes what is there, writes and flushes it, until the end.
     fn write_all(&self, mut out: impl Write, left_out: fn(u64) -> String) {
-        loop {
+        while let Some(text) = self.take(left_out) {
+            // Nobody may be reading any more (EPIPE); nothing can be done about it here.
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
             let state = self.lock();
-            let waiting = self
-                .changed
-                .wait_while(state, |state| state.lines.is_empty() && state.left_out == 0 && !state.ending);
-            let mut state = waiting.unwrap_or_else(PoisonError::into_inner);
-            if state.lines.is_empty() && state.left_out == 0 {
-                state.ended = true;
-                self.changed.notify_all();
-                return;
-            }
-            let mut lines = mem::take(&mut state.lines);
-            match mem::take(&mut state.left_out) {
-                0 => {}
-                n => lines.push_back(left_out(n)),
-            }
-            drop(state);
-            for line in lines {
-                // Nobody may be reading any more (EPIPE); nothing can be done about it here.
-                let _ = writeln!(out, "{line}");
-            }
-            let _ = out.flush();
+            let few = |state: &mut State| {
+                !state.urgent && !state.ending && state.lines.len() < MOST_WAITING / 2
+            };
+            drop(self.changed.wait_timeout_while(state, TOGETHER, few));
         }
+    }
+
+    /// Waits for lines and takes them all; nothing at the end.
+    fn take(&self, left_out: fn(u64) -> String) -> Option<String> {
+        let nothing = |state: &mut State| {
+            state.idle = state.lines.is_empty() && state.left_out == 0 && !state.ending;
+            state.idle
+        };
+        let waiting = self.changed.wait_while(self.lock(), nothing);
+        let mut state = waiting.unwrap_or_else(PoisonError::into_inner);
+        if state.lines.is_empty() && state.left_out == 0 {
+            state.ended = true;
+            self.changed.notify_all();
+            return None;
+        }
+        state.urgent = false;
+        let mut text = String::new();
+        for line in state.lines.drain(..) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        match mem::take(&mut state.left_out) {
+            0 => {}
+            n => text = text + &left_out(n) + "\n",
+        }
+        Some(text)
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
     plugins::{Sources, Wanted, wanted},
     policy::{self, Plan},
     registration::{Door, Given, Said},
+    threads::Threads,
     units::Size,
     values::{Domain, Listen, Written},
 };
@@ -75,6 +76,11 @@ const LEAST_HEADER_BYTES: u64 = 8192;
 const MOST_HEADER_BYTES: u64 = 256 * 1024;
 
 impl ProxySettings {
+    /// Each core has its own part of the tunnels, unless there are plugins: their work is for whichever core has time.
+    pub(super) fn threads(&self) -> Threads {
+        if self.wanted.is_empty() { Threads::One } else { Threads::All }
+    }
+
     /// Puts the settings together, and reads what plugins need. What is wrong with parts of the file or with plugins is
     /// noted in `mistakes`.
     ///
@@ -222,6 +228,7 @@ fn combine(
         answer_timeout: answer_timeout.map_or(Duration::from_secs(30), |time| time.0),
         grace_period: grace_period.map_or(GRACE_PERIOD, |time| time.0),
         limits,
+        cores: Default::default(),
         observe: Default::default(),
         report: Arc::new(|_| {}),
     };

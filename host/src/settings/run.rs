@@ -35,6 +35,7 @@ use super::{
     serve::serve,
     service,
     signals::Signals,
+    threads::Threads,
     values::{Domain, Listen},
 };
 use crate::{
@@ -69,6 +70,8 @@ pub enum Failure {
     Bind(BindError),
     #[error("the sample page of the demo can't listen: {0}")]
     Sample(io::Error),
+    #[error("no threads can be started: {0}")]
+    Threads(io::Error),
     #[error("signals can't be heard: {0}")]
     Signals(io::Error),
     #[error("no key can be made: the system gives no random bytes ({0})")]
@@ -98,14 +101,14 @@ fn in_full(error: &(dyn Error + 'static)) -> String {
 ///
 /// # Errors
 /// The settings can't be used, the proxy refuses the client for good, or an address is taken.
-pub async fn run(cli: Cli) -> Result<(), Failure> {
+pub fn run(cli: Cli) -> Result<(), Failure> {
     open_files::raise();
     match cli.command {
-        None => run_client(cli.client).await,
-        Some(Command::Proxy(args)) => run_proxy(*args).await,
-        Some(Command::Demo(args)) => run_demo(args).await,
+        None => run_client(cli.client),
+        Some(Command::Proxy(args)) => run_proxy(*args),
+        Some(Command::Demo(args)) => Threads::All.run(run_demo(args)),
         Some(Command::Key(command)) => run_key(command),
-        Some(Command::Plugin(command)) => run_author(command).await,
+        Some(Command::Plugin(command)) => Threads::All.run(run_author(command)),
         Some(Command::Service(command)) => print(service::service(command)?.as_bytes()),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
@@ -120,26 +123,28 @@ fn folder() -> Option<PathBuf> {
     etcetera::choose_base_strategy().ok().map(|base| base.config_dir().join("tunnel"))
 }
 
-async fn run_client(args: ClientArgs) -> Result<(), Failure> {
+fn run_client(args: ClientArgs) -> Result<(), Failure> {
     let format = args.output.log_format;
     let mut mistakes = Mistakes::default();
     let load = |mistakes: &mut Mistakes| ClientSettings::load(&args, folder().as_deref(), mistakes);
     let settings = said(format, load(&mut mistakes))?;
     let reporter = begin(&settings.output)?;
     if args.check {
-        let checked = check::client(settings, mistakes, &reporter).await;
-        return end(&reporter, checked.map_err(Into::into).and_then(|text| print(text.as_bytes())));
+        let checked = Threads::All.run(check::client(settings, mistakes, &reporter));
+        return end(&reporter, checked.and_then(|text| print(text.as_bytes())));
     }
-    let result = publish(settings, mistakes, load, &reporter).await;
+    let result = settings.threads().run(publish(settings, mistakes, load, &reporter));
     end(&reporter, result)
 }
 
-async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
+fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
     match &args.tool {
         Some(ProxyTool::Invite(args)) => {
             return print(format!("{}\n", registration::invite(args)?).as_bytes());
         }
-        Some(ProxyTool::Running(operation)) => return print(operate::operate(operation).await?.as_bytes()),
+        Some(ProxyTool::Running(operation)) => {
+            return print(Threads::One.run(operate::operate(operation))?.as_bytes());
+        }
         None => {}
     }
     let format = args.output.log_format;
@@ -149,13 +154,13 @@ async fn run_proxy(args: ProxyArgs) -> Result<(), Failure> {
     let reporter = begin(&settings.output)?;
     if args.check || args.explain.is_some() {
         let url = args.explain.as_ref().map(|url| &url.0);
-        let checked = check::proxy(settings, mistakes, url, &reporter).await;
-        return end(&reporter, checked.map_err(Into::into).and_then(|text| print(text.as_bytes())));
+        let checked = Threads::All.run(check::proxy(settings, mistakes, url, &reporter));
+        return end(&reporter, checked.and_then(|text| print(text.as_bytes())));
     }
     for advice in &settings.advice {
         tracing::warn!("{advice}");
     }
-    let result = serve(settings, mistakes, load, &reporter).await;
+    let result = settings.threads().run(serve(settings, mistakes, load, &reporter));
     end(&reporter, result)
 }
 
@@ -247,6 +252,7 @@ fn demo_proxy(listen: SocketAddr, reporter: &Reporter) -> proxy::Config {
         grace_period: Duration::from_millis(500),
         // The page shows an upload's progress, which takes more than the 500 kB of a public proxy.
         limits: proxy::Limits { max_body: Some(1_000_000_000), ..proxy::Limits::default() },
+        cores: proxy::Cores::default(),
         observe: proxy::observe::Observe::default(),
         report: reporter.demo_proxy(),
     }

@@ -10,9 +10,10 @@ use super::{
     reload::{InForce, Reloadable, keep_up},
     report::Reporter,
     run::{Failure, stop_on_signals},
+    threads::{self, Threads},
 };
 use crate::proxy::{
-    self, RegistrationSwitch, TlsSwitch,
+    self, Cores, RegistrationSwitch, TlsSwitch,
     policy::{Policy, PolicySwitch},
 };
 
@@ -65,6 +66,9 @@ pub(super) async fn serve(
     settings.config.report = reporter.proxy();
     let running = settings.observe.begin(&mut settings.config, loader.engine(), reporter)?;
     let stop = stop_on_signals(reporter.clone())?;
+    if settings.threads() == Threads::One {
+        settings.config.cores = Cores::start(threads::available()).map_err(Failure::Threads)?;
+    }
     let proxy = proxy::bind(settings.config.clone()).await.map_err(Failure::Bind)?;
     let private = settings.private;
     let (policies, tls, registration) = (proxy.policies(), proxy.tls(), proxy.registration());

@@ -166,6 +166,10 @@ impl Bus for RedisBus {
         }))
     }
 
+    fn core_of(&self, name: &TunnelName) -> Option<usize> {
+        self.core.table.core_of(name)
+    }
+
     fn tie<'a>(&'a self, name: &'a TunnelName, owner: &'a KeyName) -> Tying<'a> {
         Box::pin(async move {
             let claims = &self.core.claims;

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::super::{
     Event, Shared,
     admission::{Applicant, Dismissal, NotAdmitted, Seated},
+    cores::Core,
     roster::Listed,
 };
 use crate::{
@@ -86,7 +87,9 @@ pub(super) async fn take(
         return Err(NoSeat::NotAdmitted(taken));
     }
     let number = listed.entry.number;
-    let seat = shared.bus.register(name.clone(), Arc::new(SessionSeat { handle: handle.clone(), number }));
+    // The session's driver is started where this runs.
+    let seat = SessionSeat { handle: handle.clone(), number, core: Core::here() };
+    let seat = shared.bus.register(name.clone(), Arc::new(seat));
     let seat = seat.map_err(NoSeat::Full).inspect_err(|_| admission.refused("too-many-sessions"))?;
     listed.entry.named(name);
     shared.bus.announced(name).await;
@@ -137,6 +140,7 @@ struct SessionSeat {
     handle: Handle,
     /// In the list of sessions.
     number: u64,
+    core: Option<Core>,
 }
 
 impl Forward for SessionSeat {
@@ -159,5 +163,9 @@ impl Seat for SessionSeat {
             State::Leaving => SeatState::Leaving,
             State::Draining | State::Ended => SeatState::Closed,
         }
+    }
+
+    fn core(&self) -> Option<usize> {
+        self.core.map(Core::number)
     }
 }

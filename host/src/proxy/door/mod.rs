@@ -8,6 +8,7 @@ mod announced;
 mod certificate;
 mod config;
 mod crowd;
+mod host;
 mod preface;
 mod stream;
 mod tls;
@@ -33,7 +34,7 @@ pub use self::{
     config::{Challenges, DoorSettings},
     tls::{TlsError, TlsSettings, VisitorCertificates},
 };
-use super::{Shared, http1, http2};
+use super::{Shared, cores::Core, http1, http2};
 use crate::{
     exchange::{Scheme, hygiene},
     wire::Tls,
@@ -78,7 +79,10 @@ fn take(shared: &Arc<Shared>, socket: TcpStream, peer: SocketAddr, listener: Lis
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     match shared.crowd.enter() {
         Ok(place) => {
-            shared.visitors.spawn(serve(Arc::clone(shared), socket, peer, listener, place));
+            let arriving = Arriving { shared: Arc::clone(shared), peer, listener, place };
+            // Handshakes are work that any core can do; without TLS it is soon known where a connection belongs.
+            let core = if is_secure(shared, listener) { shared.config.cores.next() } else { Core::here() };
+            shared.config.cores.spawn(core, &shared.visitors, socket, |socket| serve(arriving, socket));
         }
         Err(_) => no_place(&socket, is_secure(shared, listener)),
     }
@@ -88,15 +92,18 @@ fn is_secure(shared: &Shared, listener: Listener) -> bool {
     shared.tls.is_some() && listener == Listener::Main
 }
 
-/// One connection, from its first byte to its last.
-async fn serve(
+/// A connection of which nothing was read.
+struct Arriving {
     shared: Arc<Shared>,
-    socket: TcpStream,
     peer: SocketAddr,
     listener: Listener,
-    mut place: Place,
-) {
-    let _counted = shared.metrics.connection();
+    place: Place,
+}
+
+/// One connection, from its first byte to its last.
+async fn serve(arriving: Arriving, socket: TcpStream) {
+    let Arriving { shared, peer, listener, mut place } = arriving;
+    let counted = shared.metrics.connection();
     let secure = is_secure(&shared, listener);
     if let Err(error) = prepare(&socket) {
         tracing::debug!(%peer, %error, "a connection was gone before it began");
@@ -123,11 +130,33 @@ async fn serve(
     };
     let Some((stream, http2, tls, peer)) = begun else { return };
     let arrived = Arrived { peer, tls, listener, place: Arc::new(place) };
+    match stream {
+        Stream::Plain(ahead, socket) => {
+            let core = if http2 { shared.config.cores.next() } else { home(&shared, &ahead) };
+            let (cores, tasks) = (shared.config.cores.clone(), shared.visitors.clone());
+            cores.spawn(core, &tasks, socket, move |socket| async move {
+                speak(shared, Stream::Plain(ahead, socket), http2, arrived).await;
+                drop(counted);
+            });
+        }
+        stream => speak(shared, stream, http2, arrived).await,
+    }
+}
+
+async fn speak(shared: Arc<Shared>, stream: Stream, http2: bool, arrived: Arrived) {
     if http2 {
         http2::serve(shared, stream, arrived).await;
     } else {
         http1::serve(shared, stream, arrived).await;
     }
+}
+
+/// The core that has the session of the tunnel that is asked for. All others, and those that may be clients, take turns.
+fn home(shared: &Shared, head: &[u8]) -> Option<Core> {
+    let cores = &shared.config.cores;
+    let asked = host::of(head).and_then(|host| shared.names.tunnel_of(host));
+    let home = asked.and_then(|name| cores.numbered(shared.bus.core_of(&name)?));
+    home.or_else(|| cores.next())
 }
 
 /// A connection without TLS, and whether it speaks HTTP/2, which is said by what it begins with.
