@@ -162,7 +162,7 @@ pub(super) fn exchange(name: Option<&str>, summary: &ExchangeSummary, time_of_da
         "{FAINT}{time_of_day}{FAINT:#}  {}{:<6} {}  {style}{outcome}{style:#}  {bytes}  {}",
         prefix(name),
         shown(summary.method.as_str()),
-        shown(&summary.path),
+        shown(summary.path.as_str()),
         duration(summary.time),
     )
 }
