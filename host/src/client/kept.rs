@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{connect::Stream, origin_body::RequestBody};
-use crate::wire;
+use crate::{exchange::poll_write_together, wire};
 
 /// Header fields of an answer; HAProxy takes 101. For more the HTTP library makes room on the heap, 16 kB of it for each answer.
 pub(super) const MOST_FIELDS: usize = 100;
@@ -237,7 +237,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Listening<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        poll_write_together(&mut self.io, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

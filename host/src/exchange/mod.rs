@@ -10,6 +10,7 @@ pub mod hygiene;
 pub mod request;
 pub mod response;
 pub mod swap;
+pub mod together;
 pub mod websocket;
 pub mod witness;
 
@@ -19,6 +20,7 @@ pub use error::{Blame, ErrorKind, ForwardError};
 pub use request::{Request, RequestHead, RequestKind, Scheme};
 pub use response::{Accepted, Answer, Response};
 pub use swap::Swap;
+pub use together::poll_write_together;
 pub use witness::{Asked, Witness};
 
 use std::{future::Future, pin::Pin};

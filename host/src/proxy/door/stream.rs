@@ -13,6 +13,8 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+use crate::exchange::poll_write_together;
+
 /// A visitor's connection.
 pub(crate) enum Stream {
     /// Without TLS, and with what was read of it to know what it is.
@@ -72,7 +74,7 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Plain(_, io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Plain(_, io) => poll_write_together(io, cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
