@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_millis(100);
 
 /// The longest wait while the proxy has not been away for long: it is probably restarting, and visitors wait.
-const SOON: Duration = Duration::from_millis(800);
+const SOON: Duration = Duration::from_millis(400);
 
 /// The longest wait after [`PATIENCE`].
 const LATER: Duration = Duration::from_secs(15);
@@ -51,12 +51,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_to_under_a_second_and_grow_only_when_the_proxy_stays_away() {
+    fn waits_double_to_under_half_a_second_and_grow_only_when_the_proxy_stays_away() {
         let start = Instant::now();
         let mut backoff = Backoff::new();
         let waits: Vec<_> = (0..6).map(|_| backoff.wait(start, 1.0).as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 800, 800]);
-        assert_eq!(backoff.wait(start, 0.0).as_millis(), 400);
+        assert_eq!(waits, [100, 200, 400, 400, 400, 400]);
+        assert_eq!(backoff.wait(start, 0.0).as_millis(), 200);
         let late = start + PATIENCE;
         let waits: Vec<_> = (0..7).map(|_| backoff.wait(late, 1.0).as_millis()).collect();
         assert_eq!(waits, [800, 1600, 3200, 6400, 12800, 15000, 15000]);

@@ -30,6 +30,9 @@ use tokio::{
 use super::{connect::Stream, origin_body::RequestBody};
 use crate::wire;
 
+/// Header fields of an answer; HAProxy takes 101. For more the HTTP library makes room on the heap, 16 kB of it for each answer.
+pub(super) const MOST_FIELDS: usize = 100;
+
 /// One connection.
 ///
 /// When it is dropped it ends, and with it the exchange that it carried.
@@ -63,7 +66,6 @@ impl Line {
         let (sender, connection) = Builder::new()
             // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
             .max_buf_size(wire::MAX_PART)
-            .max_headers(wire::MAX_HEADERS)
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(io)
             .await?;

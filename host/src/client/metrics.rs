@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 
 use super::{Event, ExchangeSummary, Outcome};
 use crate::{
-    operator::{self, Door, Gate, Listener, OPEN_METRICS, Open, PLAIN},
+    operator::{self, Door, Gate, Known, Listener, OPEN_METRICS, Open, PLAIN},
     plugin::{Exported, Host},
 };
 
@@ -101,8 +101,12 @@ impl Metrics {
         let (all, target) = (Arc::clone(&self.0), target.unwrap_or(UNNAMED).to_owned());
         // There from the beginning, so that one that never was is 0 and not absent.
         all.connected.get_or_create(&Target { target: target.clone() }).set(0);
+        let ended = Ends::of(&all, &target);
         Arc::new(move |event| {
-            all.saw(&target, &event);
+            match &event {
+                Event::Exchange(summary) => ended.count(&all, &target, summary),
+                event => all.saw(&target, event),
+            }
             report(event);
         })
     }
@@ -180,20 +184,8 @@ impl All {
                 self.disconnects.get_or_create(&of()).inc();
             }
             Event::Moving => _ = self.moves.get_or_create(&of()).inc(),
-            Event::Exchange(summary) => self.ended(target, summary),
+            Event::Exchange(_) => {}
             Event::Stopped => _ = self.connected.get_or_create(&of()).set(0),
-        }
-    }
-
-    fn ended(&self, target: &str, summary: &ExchangeSummary) {
-        let outcome = outcome(summary.outcome);
-        self.exchanges.get_or_create(&Ended { target: target.to_owned(), outcome }).inc();
-        if outcome != "websocket" {
-            let of = Target { target: target.to_owned() };
-            self.duration.get_or_create(&of).observe(summary.time.as_secs_f64());
-        }
-        for (direction, bytes) in [("in", summary.bytes_in), ("out", summary.bytes_out)] {
-            self.bytes.get_or_create(&Moved { target: target.to_owned(), direction }).inc_by(bytes);
         }
     }
 
@@ -210,6 +202,38 @@ impl All {
             .and_then(|()| text::encode_eof(&mut out))
             .expect("a String takes all that is written");
         out
+    }
+}
+
+/// What is counted for each exchange of one target.
+struct Ends {
+    outcomes: Known<&'static str, Counter>,
+    duration: Histogram,
+    bytes_in: Counter,
+    bytes_out: Counter,
+}
+
+impl Ends {
+    fn of(all: &All, target: &str) -> Self {
+        let target = || target.to_owned();
+        let moved = |direction| all.bytes.get_or_create_owned(&Moved { target: target(), direction });
+        Self {
+            outcomes: Known::default(),
+            duration: all.duration.get_or_create_owned(&Target { target: target() }),
+            bytes_in: moved("in"),
+            bytes_out: moved("out"),
+        }
+    }
+
+    fn count(&self, all: &All, target: &str, summary: &ExchangeSummary) {
+        let outcome = outcome(summary.outcome);
+        let find = || all.exchanges.get_or_create_owned(&Ended { target: target.to_owned(), outcome });
+        self.outcomes.with(outcome, find, |exchanges| exchanges.inc());
+        if outcome != "websocket" {
+            self.duration.observe(summary.time.as_secs_f64());
+        }
+        self.bytes_in.inc_by(summary.bytes_in);
+        self.bytes_out.inc_by(summary.bytes_out);
     }
 }
 

@@ -28,7 +28,7 @@ pub use summary::Summarised;
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, uri::PathAndQuery};
 
 use crate::exchange::{ErrorKind, ExchangeId};
 
@@ -72,7 +72,7 @@ pub struct ExchangeSummary {
     /// The method.
     pub method: Method,
     /// Path and query as sent.
-    pub path: String,
+    pub path: PathAndQuery,
     /// What came of it; 101 for a WebSocket.
     pub outcome: Outcome,
     /// Bytes of the request's body that passed.

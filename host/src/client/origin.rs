@@ -16,7 +16,7 @@ use hyper::{body::Incoming, ext::on_informational};
 use super::{
     HostHeader, OriginConfig, OriginProtocol,
     connect::{ConnectError, Connector, OriginError},
-    kept::{Line, Sent},
+    kept::{Line, MOST_FIELDS, Sent},
     lines::Lines,
     origin_body::{RequestBody, ResponseBody, Upload},
     origin_h2::Way,
@@ -76,17 +76,25 @@ impl Origin {
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, ForwardError> {
-        if let Way::Http2(place) = self.way().await? {
-            return self.exchange_h2(request, place).await;
+        // What most exchanges don't need takes up room in each of them, unless it has its own.
+        if !self.is_http1()
+            && let Way::Http2(place) = Box::pin(self.way()).await?
+        {
+            return Box::pin(self.exchange_h2(request, place)).await;
         }
+        if !request.body.is_end_stream() {
+            return Box::pin(self.exchange_with_body(request)).await;
+        }
+        let Request { head, context, .. } = request;
+        let outgoing = || self.without_body(&head, context.interim.as_ref());
+        // One that changes nothing at the origin may be sent twice (RFC 9110 section 9.2.2).
+        let again = || outgoing().ok().filter(|request| request.method().is_safe());
+        let (line, response) = self.send(outgoing()?, None, again).await?;
+        self.answer(response, None, Some(line)).map(Answer::Http)
+    }
+
+    async fn exchange_with_body(&self, request: Request) -> Result<Answer, ForwardError> {
         let Request { head, body, context } = request;
-        if body.is_end_stream() {
-            let outgoing = || self.without_body(&head, context.interim.as_ref());
-            // One that changes nothing at the origin may be sent twice (RFC 9110 section 9.2.2).
-            let again = || outgoing().ok().filter(|request| request.method().is_safe());
-            let (line, response) = self.send(outgoing()?, None, again).await?;
-            return self.answer(response, None, Some(line)).map(Answer::Http);
-        }
         let upload = Upload::new(hygiene::expects_continue(&head.headers), context.interim);
         let outgoing = self.with_body(&head, body, &upload)?;
         let (line, response) = self.send(outgoing, Some(&upload), || None).await?;
@@ -127,7 +135,7 @@ impl Origin {
             };
             tracing::debug!(url = %self.url, "the origin closed a connection that was kept; sending once more");
             request = repeated;
-            line = self.pool.connect().await.map_err(unreachable)?;
+            line = Box::pin(self.pool.connect()).await.map_err(unreachable)?;
         };
         if !response.body().is_end_stream() && framed_twice(response.headers()) {
             // What follows it there is the answer to nobody, so the connection isn't used again.
@@ -257,7 +265,7 @@ impl Origin {
             error if error.is_parse_too_large() => format!(
                 "the head of the answer of {url} is too large: over {} kB, or over {} header fields",
                 wire::MAX_PART / 1024,
-                wire::MAX_HEADERS
+                MOST_FIELDS
             ),
             error if error.is_parse() => format!("{url} answered with something that is not HTTP"),
             error if error.is_incomplete_message() => {

@@ -54,18 +54,23 @@ enum Refusal {
 }
 
 impl Origin {
+    /// Whether nothing but HTTP/1.1 is spoken, which is known without asking.
+    pub(super) fn is_http1(&self) -> bool {
+        match self.protocol {
+            OriginProtocol::Http1 => true,
+            OriginProtocol::H2 => false,
+            OriginProtocol::Auto => !self.is_tls(),
+        }
+    }
+
     /// Chooses how the origin is spoken to.
     ///
     /// # Errors
     /// It can't be connected to.
     pub(super) async fn way(&self) -> Result<Way, ForwardError> {
-        let auto = match self.protocol {
-            OriginProtocol::Http1 => return Ok(Way::Http1),
-            OriginProtocol::H2 => false,
-            OriginProtocol::Auto => true,
-        };
+        let auto = self.protocol == OriginProtocol::Auto;
         let recently = |said: &Instant| said.elapsed() < REMEMBERED;
-        if auto && (!self.is_tls() || self.spoke_http1.load().as_deref().is_some_and(recently)) {
+        if self.is_http1() || auto && self.spoke_http1.load().as_deref().is_some_and(recently) {
             return Ok(Way::Http1);
         }
         match self.lines.place().await {

@@ -71,7 +71,8 @@ impl Pool {
         {
             return Ok(unused.line);
         }
-        self.connect().await
+        // Seldom, and large.
+        Box::pin(self.connect()).await
     }
 
     /// A new connection.

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{Event, ExchangeSummary, Outcome};
@@ -45,7 +45,7 @@ impl Forward for Summarised {
 struct Summary {
     exchange: ExchangeId,
     method: Method,
-    path: String,
+    path: PathAndQuery,
     outcome: Outcome,
     bytes_in: Arc<AtomicU64>,
     bytes_out: u64,
@@ -59,7 +59,7 @@ impl Summary {
         let summary = Self {
             exchange: request.context.exchange,
             method: request.head.method.clone(),
-            path: request.head.target.as_str().to_owned(),
+            path: request.head.target.clone(),
             // Stands until there is an answer: dropping a future cancels its exchange.
             outcome: Outcome::Failed(ErrorKind::Cancelled),
             bytes_in: Arc::clone(&bytes_in),
@@ -109,7 +109,7 @@ impl Drop for Summary {
         (self.report)(Event::Exchange(ExchangeSummary {
             exchange: self.exchange,
             method: self.method.clone(),
-            path: std::mem::take(&mut self.path),
+            path: self.path.clone(),
             outcome: self.outcome,
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out,

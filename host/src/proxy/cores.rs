@@ -32,7 +32,7 @@ thread_local! {
 
 /// One of the cores of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Core(usize);
+pub(super) struct Core(usize);
 
 impl Core {
     /// The one that this thread is for, if it is for one alone.

@@ -2,8 +2,9 @@
 //!
 //! Must not know what a request means.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use http::{
     HeaderValue, StatusCode,
     header::{CONNECTION, UPGRADE},
@@ -63,37 +64,43 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let limits = &shared.config.limits;
     let mut http = builder(limits).serve_connection(TokioIo::new(io), service).with_upgrades();
 
+    let needed = place.needed();
+    // Each request wakes this task some times; these are looked at only when it is one of them that woke it.
+    let mut apart: FuturesUnordered<BoxFuture<'_, Apart>> = FuturesUnordered::new();
     // Sessions die first, so that visitors who still wait hear what became of their request.
-    let mut killed = pin!(shared.killed_and_told());
-    let mut leaving = pin!(async {
+    apart.push(shared.killed_and_told().map(|()| Apart::Killed).boxed());
+    apart.push(needed.cancelled().map(|()| Apart::Needed).boxed());
+    let overdue = place.is_overdue(limits.idle_timeout, limits.header_timeout);
+    apart.push(overdue.map(|()| Apart::Overdue).boxed());
+    let leaving = async {
         let_go(&shared).await;
         // It isn't idle; nor does it stay so for longer than a head may take.
         while door.is_mid_head() {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-    });
-    let needed = place.needed();
-    let mut overdue = pin!(place.is_overdue(limits.idle_timeout, limits.header_timeout));
-    let (mut left, mut given_up) = (false, false);
+        Apart::Leaving
+    };
+    apart.push(leaving.boxed());
+    let mut given_up = false;
     let end = loop {
         tokio::select! {
             biased;
             ended = &mut http => break End::Served(ended),
-            () = &mut leaving, if !left => {
-                left = true;
-                // Ends an idle connection now, and a busy one after its exchange.
-                Pin::new(&mut http).graceful_shutdown();
-            }
-            () = needed.cancelled(), if !given_up => {
-                given_up = true;
-                Pin::new(&mut http).graceful_shutdown();
-            }
             // Half a head isn't idle for hyper, nor does it become a request soon.
             () = std::future::ready(()), if given_up && place.is_idle() && interims.is_hypers() => break End::Needed,
-            () = &mut overdue => break End::Overdue,
-            () = &mut killed => break End::Killed,
+            Some(apart) = apart.next() => match apart {
+                // Ends an idle connection now, and a busy one after its exchange.
+                Apart::Leaving => Pin::new(&mut http).graceful_shutdown(),
+                Apart::Needed => {
+                    given_up = true;
+                    Pin::new(&mut http).graceful_shutdown();
+                }
+                Apart::Overdue => break End::Overdue,
+                Apart::Killed => break End::Killed,
+            },
         }
     };
+    drop(apart);
     if let End::Served(Err(error)) = &end {
         tracing::debug!(%peer, %error, "a connection broke off");
     }
@@ -145,7 +152,8 @@ async fn answer(
     let busy = connection.arrived.place.busy();
     let upgrade = request.extensions().get::<OnUpgrade>().cloned();
     let waits = asks_for_another(request.headers().get_all(UPGRADE).iter().map(HeaderValue::as_bytes));
-    let mut response = visitor::answer(connection.clone(), request).await;
+    // What the HTTP library keeps of this for each connection, and moves for each request, stays small.
+    let mut response = Box::pin(visitor::answer(connection.clone(), request)).await;
     // Whatever goes on from here is an exchange, and holds the place by itself.
     drop(busy);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -188,6 +196,18 @@ async fn finish(shared: &Shared, end: End, io: VisitorIo, door: &strict::Door) {
 pub(super) async fn let_go(shared: &Shared) {
     shared.drain.cancelled().await;
     tokio::time::sleep(LET_GO.min(shared.config.grace_period)).await;
+}
+
+/// What may happen beside requests.
+enum Apart {
+    /// A draining node lets go of what is unused.
+    Leaving,
+    /// Another connection needs the place.
+    Needed,
+    /// No request came in time.
+    Overdue,
+    /// The node ends.
+    Killed,
 }
 
 /// How a connection ended.

@@ -46,8 +46,8 @@ mod visitor;
 mod tests;
 
 pub use admission::{Registration, RegistrationSwitch};
-pub use cores::Cores;
 pub use config::{Config, Dialects, Limits, Rate};
+pub use cores::Cores;
 pub use pace::Pace;
 
 use std::{

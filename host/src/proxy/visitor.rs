@@ -12,18 +12,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, StatusCode, Version, header, uri::PathAndQuery};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tracing::Instrument;
+use tracing::{Instrument, instrument::Instrumented};
 
 use super::{
     OpenExchange, answer, attach,
     door::Listener,
     grpc,
     http1::Connection,
-    interim::Interims,
+    interim::{Gate, Interims},
     linger::Unread,
+    metrics::Untold,
     observe::Observed,
     outgoing::{self, Outgoing},
     own,
@@ -36,8 +38,8 @@ use super::{
 };
 use crate::{
     exchange::{
-        Answer, Body, Context, ErrorKind, ExchangeId, Forward, ForwardError, Request, RequestHead,
-        RequestKind, hygiene,
+        Answer, Body, Context, ErrorKind, ExchangeId, Forward, ForwardError, ForwardFuture, Request,
+        RequestHead, RequestKind, hygiene,
     },
     wire::TunnelName,
 };
@@ -54,7 +56,13 @@ pub(super) async fn answer(
     // From here on: whoever answers without having read the body has to say so.
     let observed = Observed::begin(&connection.shared, &connection.arrived, exchange, &request);
     let request = request.map(|inner| VisitorBody::new(inner, &connection, &observed));
-    let response = match dispatch(&connection, exchange, form, request, &observed).await {
+    let answered = match dispatch(&connection, exchange, form, request, &observed) {
+        Ok(Onward::Tunnel(forwarding)) => forwarding.answered().await,
+        Ok(Onward::Client(answer)) => Ok(answer.await),
+        Ok(Onward::Plain(answer)) => Err(Failure::Answered(Box::new(answer.await))),
+        Err(failure) => Err(failure),
+    };
+    let response = match answered {
         Ok(response) => {
             observed.answered();
             response
@@ -126,19 +134,37 @@ enum Failure {
     Answered(Box<http::Response<Body>>),
 }
 
+impl Failure {
+    /// The same failure, of which is told.
+    fn count(self, outcome: Untold<'_>) -> Self {
+        match &self {
+            Self::Answered(response) => outcome.answered(response.status()),
+            Self::Forward(error) => outcome.failed(error.kind().code()),
+        }
+        self
+    }
+}
+
 impl From<ForwardError> for Failure {
     fn from(error: ForwardError) -> Self {
         Self::Forward(error)
     }
 }
 
-async fn dispatch(
-    connection: &Arc<Connection>,
+/// Where a request goes on. What is needed no longer than until then takes up no room while its answer is waited for.
+enum Onward<'a> {
+    Tunnel(Forwarding<'a>),
+    Client(BoxFuture<'a, http::Response<Outgoing>>),
+    Plain(BoxFuture<'a, http::Response<Body>>),
+}
+
+fn dispatch<'a>(
+    connection: &'a Arc<Connection>,
     exchange: ExchangeId,
     form: Form,
     request: http::Request<VisitorBody>,
     observed: &Arc<Observed>,
-) -> Result<http::Response<Outgoing>, Failure> {
+) -> Result<Onward<'a>, Failure> {
     let shared = &connection.shared;
     let (method, uri) = (request.method(), request.uri());
     let target = route::target(method, request.version(), uri, request.headers())
@@ -151,7 +177,8 @@ async fn dispatch(
     }
     let own = |response| Err(Failure::Answered(Box::new(response)));
     if connection.arrived.listener == Listener::Plain {
-        return own(plain::answer(shared, &target, exchange, form).await);
+        let answer = async move { plain::answer(shared, &target, exchange, form).await };
+        return Ok(Onward::Plain(Box::pin(answer)));
     }
     let route = shared.names.route(&target);
     if connection.arrived.place.is_spare() && !route.is_for_clients() {
@@ -164,17 +191,17 @@ async fn dispatch(
         Route::Tunnel { name, target: path } => {
             let outcome = shared.metrics.outcome();
             let destination = Destination { name, path, target };
-            let answered = forward(connection, exchange, form, request, destination, observed).await;
-            match &answered {
-                Ok(response) => outcome.answered(status(response)),
-                Err(Failure::Answered(response)) => outcome.answered(response.status()),
-                Err(Failure::Forward(error)) => outcome.failed(error.kind().code()),
+            match forward(connection, exchange, form, request, destination, observed) {
+                Ok(forwarded) => Ok(Onward::Tunnel(Forwarding { outcome, forwarded })),
+                Err(failure) => Err(failure.count(outcome)),
             }
-            answered
         }
-        Route::Own(Own::Subscribe) => {
-            Ok(attach::subscribe(shared, request, connection.arrived.peer, exchange).await)
-        }
+        Route::Own(Own::Subscribe) => Ok(Onward::Client(Box::pin(attach::subscribe(
+            shared,
+            request,
+            connection.arrived.peer,
+            exchange,
+        )))),
         Route::Own(Own::Greeting) => own(own::greeting(shared, method, exchange, form)),
         Route::Own(Own::Health) => own(own::health(shared)),
         Route::Own(Own::Ready) => own(own::ready(shared)),
@@ -206,14 +233,44 @@ struct Destination {
     target: Target,
 }
 
-async fn forward(
-    connection: &Connection,
+/// An exchange with a tunnel that is under way.
+struct Forwarding<'a> {
+    outcome: Untold<'a>,
+    forwarded: Forwarded<'a>,
+}
+
+/// What is left to do when its answer comes.
+struct Forwarded<'a> {
+    answer: Instrumented<ForwardFuture<'a>>,
+    gate: Option<Gate>,
+    offer: Option<Offer>,
+    method: Method,
+    open: OpenExchange,
+}
+
+impl Forwarding<'_> {
+    async fn answered(self) -> Result<http::Response<Outgoing>, Failure> {
+        let Self { outcome, forwarded: Forwarded { answer, gate, offer, method, open } } = self;
+        let answer = answer.await;
+        drop(gate);
+        match answer.and_then(|answer| finish(answer, offer, &method, open)) {
+            Ok(response) => {
+                outcome.answered(status(&response));
+                Ok(response)
+            }
+            Err(error) => Err(Failure::from(error).count(outcome)),
+        }
+    }
+}
+
+fn forward<'a>(
+    connection: &'a Connection,
     exchange: ExchangeId,
     form: Form,
     mut request: http::Request<VisitorBody>,
     destination: Destination,
     observed: &Arc<Observed>,
-) -> Result<http::Response<Outgoing>, Failure> {
+) -> Result<Forwarded<'a>, Failure> {
     let busy = connection.arrived.place.busy();
     let open = OpenExchange::new(connection.shared.clone(), observed.clone(), busy);
     let offer = match upgrade::offer(&mut request) {
@@ -230,9 +287,8 @@ async fn forward(
     request.context.interim = interim;
     observed.forwarding(connection.arrived.peer, &mut request);
     let span = tracing::debug_span!("exchange", tunnel = %request.context.tunnel, %exchange);
-    let answer = connection.shared.pipeline.forward(request).instrument(span).await;
-    drop(gate);
-    Ok(finish(answer?, offer, &method, open)?)
+    let answer = connection.shared.pipeline.forward(request).instrument(span);
+    Ok(Forwarded { answer, gate, offer, method, open })
 }
 
 fn refuse(reason: BadOffer, exchange: ExchangeId, form: Form) -> Failure {

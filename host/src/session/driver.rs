@@ -26,7 +26,7 @@ use super::{
     guard::Guard,
     handle::Handle,
     inbox::{self, Growth, Inbound},
-    lines::{Lines, State},
+    lines::{Lines, Standing, State},
     mux::{Mux, Received, Side},
     part::Part,
     serve::Serve,
@@ -77,7 +77,7 @@ impl<T: Transport> Driver<T> {
         let lines = Arc::new(Lines {
             work,
             signals,
-            state: watch::Sender::new(State::Open),
+            state: Standing::new(),
             busy: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
             cut_off: AtomicUsize::new(0),
@@ -121,7 +121,7 @@ impl<T: Transport> Driver<T> {
     /// Runs the session to its end and says why it ended. Exchanges still open are told.
     pub async fn run(mut self) -> Ended {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
-        self.lines.state.send_replace(State::Ended);
+        self.lines.state.set(State::Ended);
         self.end_exchanges();
         self.transport.close(&ended).await;
         self.ended.send_replace(Some(ended.clone()));
@@ -186,17 +186,17 @@ impl<T: Transport> Driver<T> {
                 }
                 Signal::Continue(id) => self.mux.respond(interim(id, StatusCode::CONTINUE), false),
                 Signal::GoAway(grace) => {
-                    self.lines.state.send_replace(State::Leaving);
+                    self.lines.state.set(State::Leaving);
                     self.mux.announce(Message::GoAway { grace });
                 }
                 Signal::Disconnect => {
                     // The proxy closes after the last exchange: a request may be on its way here.
-                    self.lines.state.send_replace(State::Draining);
+                    self.lines.state.set(State::Draining);
                     self.mux.announce(Message::Disconnect);
                 }
                 Signal::Retire => {
                     self.leaving = Some(Ended::Local);
-                    self.lines.state.send_replace(State::Draining);
+                    self.lines.state.set(State::Draining);
                 }
                 Signal::Close => self.end_now(Ended::Local),
                 Signal::Dismiss(refusal) => {
@@ -268,12 +268,14 @@ impl<T: Transport> Driver<T> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut read = None;
         for turn in 0..TURN {
             let arrival = match self.transport.poll_receive(cx) {
                 Poll::Pending => return Ok(turn > 0),
                 Poll::Ready(arrival) => arrival?,
             };
-            let now = tokio::time::Instant::now().into_std();
+            // What was read at once came at once.
+            let now = *read.get_or_insert_with(|| tokio::time::Instant::now().into_std());
             match arrival {
                 Arrival::Message(message) => self.receive(message, now)?,
                 Arrival::Life => self.mux.heard(now),
@@ -302,10 +304,10 @@ impl<T: Transport> Driver<T> {
             Received::Dismissed(refusal) => return Err(Ended::Dismissed(refusal)),
             Received::GoAway(grace) => {
                 tracing::debug!(?grace, "the proxy drains");
-                self.lines.state.send_replace(State::Draining);
+                self.lines.state.set(State::Draining);
             }
             Received::Disconnect => {
-                self.lines.state.send_replace(State::Draining);
+                self.lines.state.set(State::Draining);
                 // One that was dismissed stays so.
                 self.leaving.get_or_insert(Ended::Local);
             }
@@ -440,7 +442,7 @@ impl<T: Transport> Driver<T> {
 
     fn end_now(&mut self, ended: Ended) {
         self.leaving = Some(ended);
-        self.lines.state.send_replace(State::Draining);
+        self.lines.state.set(State::Draining);
         self.end_exchanges();
     }
 

@@ -62,14 +62,12 @@ impl Handle {
 
     /// What the session is doing.
     pub fn state(&self) -> State {
-        *self.lines.state.borrow()
+        self.lines.state.get()
     }
 
     /// Waits until the session takes no new exchanges any more.
     pub async fn draining(&self) {
-        let mut state = self.lines.state.subscribe();
-        // The sender is in `lines`, which this handle holds.
-        let _ = state.wait_for(|state| matches!(state, State::Draining | State::Ended)).await;
+        self.lines.state.wait_for(|state| matches!(state, State::Draining | State::Ended)).await;
     }
 
     /// Waits for the session's end.
@@ -146,11 +144,11 @@ impl Handle {
             reply,
             interim: context.interim.clone(),
         };
-        let sent = self.lines.work.send(open).await;
+        let sent = self.lines.ask(open).await;
         let refused = match sent {
-            Err(mpsc::error::SendError(Command::Open { start, .. })) => Refused::Unsent(start),
+            Err(Command::Open { start, .. }) => Refused::Unsent(start),
             Err(_) => unreachable!("that is what was sent"),
-            Ok(()) => match upload.while_waiting(answer, end).await? {
+            Ok(()) => match upload.until_answered(answer, end).await? {
                 Ok(head) => {
                     upload.pieces.forget();
                     if !end && upload.goes_on() {
@@ -249,13 +247,24 @@ struct Upload {
 }
 
 impl Upload {
+    /// Waits for the answer's head, and sends the body meanwhile if there is one.
+    async fn until_answered(
+        &mut self,
+        answer: oneshot::Receiver<Result<Head, Refused>>,
+        end: bool,
+    ) -> Result<Result<Head, Refused>, ForwardError> {
+        if end {
+            return answer.await.map_err(|_| session_ended());
+        }
+        Box::pin(self.while_waiting(answer)).await
+    }
+
     /// Sends the body while waiting for the answer; what is left of it then goes on afterwards.
     async fn while_waiting(
         &mut self,
         mut answer: oneshot::Receiver<Result<Head, Refused>>,
-        end: bool,
     ) -> Result<Result<Head, Refused>, ForwardError> {
-        let mut sent = end;
+        let mut sent = false;
         loop {
             tokio::select! {
                 biased;

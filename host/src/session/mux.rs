@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::fast::RandomState;
+
 use super::{part::Part, stream::Stream};
 use crate::wire::{
     Message,
@@ -37,7 +39,7 @@ pub enum Side {
 /// The state of one side of a session. `T` is what its owner keeps with each open exchange.
 pub struct Mux<T> {
     side: Side,
-    streams: HashMap<ExchangeNumber, Stream<T>>,
+    streams: HashMap<ExchangeNumber, Stream<T>, RandomState>,
     /// The newest id that was opened.
     newest: ExchangeNumber,
     max_streams: usize,
@@ -112,7 +114,7 @@ impl<T> Mux<T> {
     pub fn new(side: Side, max_streams: usize, ping_after: Duration, now: Instant) -> Self {
         Self {
             side,
-            streams: HashMap::new(),
+            streams: HashMap::default(),
             newest: 0,
             max_streams,
             control: VecDeque::new(),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::Sink;
 use http::HeaderMap;
 use http_body::Body as _;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::PollSender;
 
 use super::{
@@ -30,14 +30,19 @@ use crate::{
 /// A place in the queue is taken only with a part in hand: many idle exchanges that each held one would leave none.
 pub(super) struct PartSender {
     shared: Arc<Shared>,
+    work: mpsc::Sender<Command>,
+    waiting: Option<Waiting>,
+}
+
+/// The queue was full when it came.
+struct Waiting {
+    command: Command,
     work: PollSender<Command>,
-    /// The queue was full when it came.
-    waiting: Option<Command>,
 }
 
 impl PartSender {
     pub(super) fn new(shared: Arc<Shared>, lines: &Lines) -> Self {
-        Self { shared, work: PollSender::new(lines.work.clone()), waiting: None }
+        Self { shared, work: lines.work.clone(), waiting: None }
     }
 
     /// Waits until the next part may be sent.
@@ -52,10 +57,10 @@ impl PartSender {
         let shared = &self.shared;
         shared.queue(part.weight());
         let command = Command::Part { shared: Arc::clone(shared), part };
-        match self.work.get_ref().ok_or_else(gone)?.try_send(command) {
+        match self.work.try_send(command) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(command)) => {
-                self.waiting = Some(command);
+                self.waiting = Some(Waiting { command, work: PollSender::new(self.work.clone()) });
                 Ok(())
             }
             Err(TrySendError::Closed(_)) => Err(gone()),
@@ -69,10 +74,10 @@ impl PartSender {
 
     /// Waits until every part is with the driver.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
-        if self.waiting.is_some() {
-            ready!(self.work.poll_reserve(cx)).map_err(|_| gone())?;
-            if let Some(command) = self.waiting.take() {
-                self.work.send_item(command).map_err(|_| gone())?;
+        if let Some(waiting) = &mut self.waiting {
+            ready!(waiting.work.poll_reserve(cx)).map_err(|_| gone())?;
+            if let Some(Waiting { command, mut work }) = self.waiting.take() {
+                work.send_item(command).map_err(|_| gone())?;
             }
         }
         Poll::Ready(Ok(()))

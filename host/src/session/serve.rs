@@ -44,7 +44,8 @@ impl Serve {
     ) -> AbortHandle {
         let exchange = Exchange { id: start.id, websocket, lines: Arc::clone(&self.lines), guard };
         let forward = Arc::clone(&self.forward);
-        tokio::spawn(async move { exchange.run(start, parts, forward).await }).abort_handle()
+        // A task's future is moved a few times on its way in and out.
+        tokio::spawn(Box::pin(exchange.run(start, parts, forward))).abort_handle()
     }
 }
 
@@ -88,7 +89,8 @@ impl Exchange {
                 }
                 sent
             }
-            Ok(Answer::WebSocket(accepted)) => self.join_socket(accepted, socket).await,
+            // A socket's future has room of its own: few exchanges need it.
+            Ok(Answer::WebSocket(accepted)) => Box::pin(self.join_socket(accepted, socket)).await,
             Err(error) => Err(error),
         };
         match done {
@@ -105,7 +107,8 @@ impl Exchange {
         if end {
             Ok(())
         } else {
-            pieces.pump(PartSender::new(Arc::clone(self.guard.shared()), &self.lines)).await
+            let out = PartSender::new(Arc::clone(self.guard.shared()), &self.lines);
+            Box::pin(pieces.pump(out)).await
         }
     }
 
@@ -128,7 +131,7 @@ impl Exchange {
     async fn respond(&self, status: StatusCode, headers: HeaderMap, body: Bytes, end: bool) {
         let response = Box::new(ResponseStart { id: self.id, status, headers, body, end });
         // A driver that is gone has ended this exchange too.
-        let _ = self.lines.work.send(Command::Respond { response, websocket: self.websocket }).await;
+        let _ = self.lines.ask(Command::Respond { response, websocket: self.websocket }).await;
     }
 
     async fn cancel(&self, error: ForwardError) {
@@ -137,7 +140,7 @@ impl Exchange {
             true => cancel_between_nodes(error),
             false => cancel_of(&error),
         };
-        let _ = self.lines.work.send(Command::Cancel { id: self.id, code, detail }).await;
+        let _ = self.lines.ask(Command::Cancel { id: self.id, code, detail }).await;
         self.guard.finish();
     }
 

@@ -139,7 +139,7 @@ fn exchange<'a>(name: Name<'a>, summary: &'a ExchangeSummary) -> Line<'a> {
         name,
         id: summary.exchange.to_string(),
         method: summary.method.as_str(),
-        path: seen(&summary.path),
+        path: seen(summary.path.as_str()),
         outcome: match summary.outcome {
             Outcome::Status(status) => How::Status { status: status.as_u16() },
             Outcome::Broken(status) => How::Broken { status: status.as_u16(), broken: true },
@@ -228,7 +228,7 @@ mod tests {
         ExchangeSummary {
             exchange: ExchangeId(0xab),
             method: Method::GET,
-            path: "/x\n\"?".to_owned(),
+            path: http::uri::PathAndQuery::from_static("/x\"?"),
             outcome,
             bytes_in: 0,
             bytes_out: 12,
@@ -313,7 +313,7 @@ mod tests {
         let line = |outcome| read(&client(None, &client::Event::Exchange(summary(outcome))));
         assert_eq!(
             line(Outcome::Status(StatusCode::OK)),
-            json!({"event": "exchange", "id": "00000000000000ab", "method": "GET", "path": "/x\n\"?", "status": 200,
+            json!({"event": "exchange", "id": "00000000000000ab", "method": "GET", "path": "/x\"?", "status": 200,
                    "bytes_in": 0, "bytes_out": 12, "ms": 3.2})
         );
         let broken = line(Outcome::Broken(StatusCode::OK));

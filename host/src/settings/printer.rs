@@ -107,9 +107,8 @@ impl Queue {
             // Nobody may be reading any more (EPIPE); nothing can be done about it here.
             let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
             let state = self.lock();
-            let few = |state: &mut State| {
-                !state.urgent && !state.ending && state.lines.len() < MOST_WAITING / 2
-            };
+            let few =
+                |state: &mut State| !state.urgent && !state.ending && state.lines.len() < MOST_WAITING / 2;
             drop(self.changed.wait_timeout_while(state, TOGETHER, few));
         }
     }

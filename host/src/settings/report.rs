@@ -271,7 +271,7 @@ mod tests {
         Event::Exchange(ExchangeSummary {
             exchange: ExchangeId(7),
             method: Method::GET,
-            path: "/seen".to_owned(),
+            path: http::uri::PathAndQuery::from_static("/seen"),
             outcome: Outcome::Status(StatusCode::OK),
             bytes_in: 0,
             bytes_out: 0,

@@ -3,7 +3,9 @@
 //!
 //! Only what the protocol uses is read: definite lengths, unsigned integers, text, bytes, booleans, arrays, maps.
 
-use bytes::Bytes;
+use std::cell::RefCell;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use ciborium_ll::{Decoder, Encoder, Header, simple};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -19,18 +21,36 @@ const MAX_DEPTH: u8 = 16;
 /// Items of what is established of TLS: more than this version knows, so that later ones may add to it.
 const MOST_OF_TLS: usize = 16;
 
+/// Names that every request has and the library doesn't know; its own it has without an allocation.
+static FREQUENT: [HeaderName; 3] = [
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+];
+
+/// Bytes of a page on which messages are written.
+const PAGE_SIZE: usize = 4096;
+
+thread_local! {
+    /// Where messages are written: one after the other, each over the last one as soon as that is sent.
+    static PAGE: RefCell<BytesMut> = RefCell::default();
+}
+
 /// Writes one message: a map with unsigned keys. Keys go in ascending order, as deterministic encoding wants
 /// (RFC 8949 section 4.2.1).
 pub(super) struct Writer {
-    bytes: Vec<u8>,
+    bytes: BytesMut,
     entries: u8,
 }
 
 impl Writer {
     /// Starts a map; `capacity` is a guess of its size in bytes.
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity + 1);
-        bytes.push(0);
+        let mut bytes = PAGE.take();
+        if bytes.capacity() <= capacity {
+            bytes.reserve((capacity + 1).max(PAGE_SIZE));
+        }
+        bytes.put_u8(0);
         Self { bytes, entries: 0 }
     }
 
@@ -96,7 +116,9 @@ impl Writer {
     pub(super) fn finish(mut self) -> Bytes {
         assert!(self.entries < 24, "a map of more entries needs a longer header");
         self.bytes[0] = 0xa0 | self.entries;
-        self.bytes.into()
+        let message = self.bytes.split().freeze();
+        PAGE.set(self.bytes);
+        message
     }
 
     fn key(&mut self, key: u64) {
@@ -115,8 +137,43 @@ impl Writer {
     }
 
     fn push(&mut self, header: Header) {
-        Encoder::from(&mut self.bytes).push(header).expect("a Vec takes every write");
+        let (kind, argument) = match header {
+            Header::Positive(number) => (0, number),
+            Header::Bytes(Some(length)) => (0x40, length as u64),
+            Header::Text(Some(length)) => (0x60, length as u64),
+            // See `short`.
+            _ => (0, u64::MAX),
+        };
+        match argument {
+            small @ ..24 => return self.bytes.put_u8(kind | small as u8),
+            byte @ ..0x100 => return self.bytes.extend_from_slice(&[kind | 24, byte as u8]),
+            _ => {}
+        }
+        Encoder::from((&mut self.bytes).writer()).push(header).expect("a buffer takes every write");
     }
+}
+
+/// Heads of the forms that nearly all items have: a length, a number or a truth within the first three bytes (RFC 8949 section 3).
+/// The library reads all others, and would read these just so, but takes them apart in more steps than the rest of a message
+/// costs.
+fn short(bytes: &[u8]) -> Option<(Header, usize)> {
+    let first = *bytes.first()?;
+    let (argument, length) = match (first & 0x1f, bytes) {
+        (small @ ..24, _) => (u16::from(small), 1),
+        (24, &[_, byte, ..]) => (u16::from(byte), 2),
+        (25, &[_, high, low, ..]) => (u16::from_be_bytes([high, low]), 3),
+        _ => return None,
+    };
+    let header = match (first >> 5, argument) {
+        (0, number) => Header::Positive(number.into()),
+        (2, length) => Header::Bytes(Some(length.into())),
+        (3, length) => Header::Text(Some(length.into())),
+        (4, items) => Header::Array(Some(items.into())),
+        (5, entries) => Header::Map(Some(entries.into())),
+        (7, 20 | 21) if length == 1 => Header::Simple(argument as u8),
+        _ => return None,
+    };
+    Some((header, length))
 }
 
 /// Reads items from one frame.
@@ -199,12 +256,27 @@ impl Reader {
         let mut headers = HeaderMap::with_capacity(items / 2);
         for _ in 0..items / 2 {
             let at = self.at;
-            let name = HeaderName::from_bytes(&self.text()?).map_err(|_| DecodeError::BadHeader { at })?;
+            let name = self.name()?;
             let value =
                 HeaderValue::from_maybe_shared(self.bytes()?).map_err(|_| DecodeError::BadHeader { at })?;
             headers.append(name, value);
         }
         Ok(headers)
+    }
+
+    /// The name of a header.
+    fn name(&mut self) -> Result<HeaderName, DecodeError> {
+        let at = self.at;
+        let Header::Text(Some(length)) = self.pull()? else {
+            return Err(DecodeError::WrongType { at, wanted: "text" });
+        };
+        let rest = &self.frame[self.at..];
+        let name = rest.get(..length).ok_or(DecodeError::Truncated)?;
+        self.at += length;
+        match FREQUENT.iter().find(|frequent| frequent.as_str().as_bytes() == name) {
+            Some(frequent) => Ok(frequent.clone()),
+            None => HeaderName::from_bytes(name).map_err(|_| DecodeError::BadHeader { at }),
+        }
     }
 
     /// A flat array of names and values of notes, within their bounds.
@@ -282,6 +354,10 @@ impl Reader {
     }
 
     fn pull(&mut self) -> Result<Header, DecodeError> {
+        if let Some((header, length)) = short(&self.frame[self.at..]) {
+            self.at += length;
+            return Ok(header);
+        }
         let at = self.at;
         let mut decoder = Decoder::from(&self.frame[at..]);
         let header = decoder.pull().map_err(|error| match error {
@@ -298,5 +374,35 @@ impl Reader {
         let taken = self.frame.slice(self.at..end);
         self.at = end;
         Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the short way reads or writes, the library reads and writes just so.
+    #[test]
+    fn short_heads_are_the_librarys() {
+        let rests = [[0, 0, 0], [1, 2, 3], [23, 24, 0], [24, 255, 7], [255, 255, 255]];
+        for (first, rest) in (0..=u8::MAX).flat_map(|first| rests.map(|rest| (first, rest))) {
+            let bytes = [&[first][..], &rest].concat();
+            for end in 0..=bytes.len() {
+                let Some((header, length)) = short(&bytes[..end]) else { continue };
+                let mut decoder = Decoder::from(&bytes[..end]);
+                assert_eq!((decoder.pull().unwrap(), decoder.offset()), (header, length), "{bytes:?}");
+            }
+        }
+        for number in (0..70_000).chain([u64::from(u32::MAX), u64::MAX - 1, u64::MAX]) {
+            let length = usize::try_from(number).unwrap();
+            for header in [Header::Positive(number), Header::Bytes(Some(length)), Header::Text(Some(length))]
+            {
+                let mut writer = Writer { bytes: BytesMut::new(), entries: 0 };
+                writer.push(header);
+                let mut bytes = Vec::new();
+                Encoder::from(&mut bytes).push(header).unwrap();
+                assert_eq!(writer.bytes, bytes);
+            }
+        }
     }
 }

@@ -23,6 +23,7 @@ use prometheus_client::{
 use super::Event;
 use crate::{
     exchange::ErrorKind,
+    operator::Known,
     plugin::{self, Exported},
     wire::NodeId,
 };
@@ -39,7 +40,21 @@ pub(crate) struct Metrics {
     exchanges: Gauge,
     connections: Gauge,
     accepted: Counter,
-    outcomes: Family<Outcome, Counter>,
+    outcomes: Outcomes,
+}
+
+/// Exchanges by what came of them.
+#[derive(Default)]
+struct Outcomes {
+    all: Family<Outcome, Counter>,
+    known: Known<&'static str, Counter>,
+}
+
+impl Outcomes {
+    fn count(&self, outcome: &'static str) {
+        let find = || self.all.get_or_create_owned(&Outcome { outcome });
+        self.known.with(outcome, find, |counter| counter.inc());
+    }
 }
 
 /// What came of an exchange.
@@ -62,7 +77,7 @@ impl Metrics {
             exchanges: Gauge::default(),
             connections: Gauge::default(),
             accepted: Counter::default(),
-            outcomes: Family::default(),
+            outcomes: Outcomes::default(),
         };
         metrics.register(|registry| {
             let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
@@ -74,7 +89,7 @@ impl Metrics {
                 &metrics.connections,
             );
             let help = "Exchanges of this node's visitors by what came of them: the answer's class, or an error's code";
-            registry.register("exchanges", help, metrics.outcomes.clone());
+            registry.register("exchanges", help, metrics.outcomes.all.clone());
             registry.register("connections", "Connections that were taken", metrics.accepted.clone());
             let build = [("version", env!("CARGO_PKG_VERSION").to_owned()), ("node", node.to_string())];
             registry.register("build", "The program, and this run of it", Info::new(build.to_vec()));
@@ -178,7 +193,7 @@ impl Drop for Counted {
 
 /// An exchange of which nobody has said yet what came of it. One that is dropped so was of no use any more: its visitor
 /// hung up.
-pub(super) struct Untold<'a>(Option<&'a Family<Outcome, Counter>>);
+pub(super) struct Untold<'a>(Option<&'a Outcomes>);
 
 impl Untold<'_> {
     /// There was an answer.
@@ -200,7 +215,7 @@ impl Untold<'_> {
 
     fn ended(mut self, outcome: &'static str) {
         if let Some(outcomes) = self.0.take() {
-            outcomes.get_or_create(&Outcome { outcome }).inc();
+            outcomes.count(outcome);
         }
     }
 }
@@ -208,7 +223,7 @@ impl Untold<'_> {
 impl Drop for Untold<'_> {
     fn drop(&mut self) {
         if let Some(outcomes) = self.0.take() {
-            outcomes.get_or_create(&Outcome { outcome: ErrorKind::Cancelled.code() }).inc();
+            outcomes.count(ErrorKind::Cancelled.code());
         }
     }
 }

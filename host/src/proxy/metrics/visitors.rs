@@ -10,7 +10,10 @@ use prometheus_client::{
 };
 
 use super::Counted;
-use crate::exchange::{Scheme, websocket::Way};
+use crate::{
+    exchange::{Scheme, websocket::Way},
+    operator::Known,
+};
 
 /// From an answer out of a cache next door to one that a proxy's usual patience (30 s) just allows, and a long download.
 const SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
@@ -42,12 +45,20 @@ struct Limited {
 pub(in crate::proxy) struct Visitors {
     requests: Family<Came, Counter>,
     duration: Family<Class, Histogram, fn() -> Histogram>,
+    known: Arc<KnownVisitors>,
     first_byte: Histogram,
     bytes: Family<Direction, Counter>,
     websockets: Gauge,
     messages: Family<Direction, Counter>,
     passing: Passing,
     limits: Family<Limited, Counter>,
+}
+
+/// Members of the families.
+#[derive(Default)]
+struct KnownVisitors {
+    requests: Known<(&'static str, &'static str), Counter>,
+    duration: Known<&'static str, Histogram>,
 }
 
 impl Visitors {
@@ -64,6 +75,7 @@ impl Visitors {
         }));
         Self {
             requests: Family::default(),
+            known: Arc::default(),
             duration: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             first_byte: Histogram::new(SECONDS),
             bytes,
@@ -107,8 +119,9 @@ impl Visitors {
 
     /// A request came.
     pub(in crate::proxy) fn came(&self, version: Version, scheme: Scheme) {
-        let came = Came { protocol: protocol(version), scheme: scheme.as_str() };
-        self.requests.get_or_create(&came).inc();
+        let (protocol, scheme) = (protocol(version), scheme.as_str());
+        let find = || self.requests.get_or_create_owned(&Came { protocol, scheme });
+        self.known.requests.with((protocol, scheme), find, |requests| requests.inc());
     }
 
     /// An exchange other than a WebSocket ended.
@@ -118,7 +131,9 @@ impl Visitors {
         first_byte: Option<Duration>,
         time: Duration,
     ) {
-        self.duration.get_or_create(&Class { class: class(status) }).observe(time.as_secs_f64());
+        let class = class(status);
+        let find = || self.duration.get_or_create_owned(&Class { class });
+        self.known.duration.with(class, find, |duration| duration.observe(time.as_secs_f64()));
         if let Some(first_byte) = first_byte {
             self.first_byte.observe(first_byte.as_secs_f64());
         }
