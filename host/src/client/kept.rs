@@ -108,15 +108,12 @@ impl Line {
 
     /// Whether the exchange is over in both directions, and another may follow.
     pub(super) fn is_ready(&self) -> bool {
-        self.connection.0.is_some() && self.sender.is_ready()
+        !self.is_over() && self.sender.is_ready()
     }
 
-    /// Looks once whether what is left of the exchange can be done without waiting.
-    pub(super) fn settle(&mut self) -> bool {
-        if !self.is_ready() {
-            let _ = self.connection.poll_unwatched();
-        }
-        self.is_ready()
+    /// Whether the connection has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.connection.0.is_none()
     }
 
     /// Drives the connection until the exchange is over in both directions; whether another may follow.

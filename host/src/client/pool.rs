@@ -19,11 +19,11 @@ use super::{
 
 /// How long an unused connection is kept. Common servers (Node.js, Apache) close theirs after 5 s; one that closes
 /// while a request is on its way to it costs that request.
-pub(super) const IDLE: Duration = Duration::from_secs(4);
+const IDLE: Duration = Duration::from_secs(4);
 
 /// Unused connections kept at once: as many as a burst of visitors opened, each for a few seconds only. Fewer would
 /// close and open connections all the time under load, which costs more than the requests.
-pub(super) const MAX_IDLE: usize = 1024;
+const MAX_IDLE: usize = 1024;
 
 /// The connections to one origin.
 #[derive(Clone)]
@@ -99,10 +99,13 @@ impl Pool {
         drop(surplus);
     }
 
-    /// Keeps a connection whose answer has come, if it is ready for another exchange; else closes it.
-    pub(super) fn take_back(&self, mut line: Box<Line>) {
-        if line.settle() {
+    /// Takes a connection whose answer has come, and keeps it, unless it was the last one there.
+    pub(super) fn take_back(&self, line: Box<Line>) {
+        if line.is_ready() {
             self.keep(line);
+        } else if !line.is_over() {
+            // The end of the request is still on its way to an origin that didn't need it for its answer.
+            self.finish(line);
         }
     }
 
