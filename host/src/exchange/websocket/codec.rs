@@ -12,16 +12,14 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Bytes, BytesMut};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
-use tokio_util::io::poll_read_buf;
 
 use super::{
     Close, Duplex, Event,
-    decode::{Decoder, MAX_CONTROL, Violation},
-    encode::{self, Outbox, close_payload},
+    decode::{MAX_CONTROL, Violation},
+    encode,
+    frames::{Frames, Stopped},
 };
 use crate::exchange::{ErrorKind, ForwardError};
 
@@ -29,8 +27,7 @@ use crate::exchange::{ErrorKind, ForwardError};
 /// little beside the largest message.
 const MAX_WAITING: usize = 64 * 1024;
 
-/// Bounds of one read. An idle WebSocket holds the smaller one, a busy one grows to the larger.
-const MIN_READ: usize = 4 * 1024;
+/// The largest read of a busy WebSocket.
 const MAX_READ: usize = 64 * 1024;
 
 /// Which end of the connection this process is.
@@ -51,13 +48,9 @@ where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let socket = Arc::new(Mutex::new(Socket {
-        io,
+        frames: Frames::new(io, role, max_message, MAX_READ),
         role,
-        decoder: Decoder::new(role, max_message),
-        inbox: BytesMut::new(),
-        next_read: MIN_READ,
         receiving: Receiving::Open,
-        outbox: Outbox::default(),
         sending: Sending::Open,
         parked: None,
     }));
@@ -65,13 +58,9 @@ where
 }
 
 struct Socket<I> {
-    io: I,
+    frames: Frames<I>,
     role: Role,
-    decoder: Decoder,
-    inbox: BytesMut,
-    next_read: usize,
     receiving: Receiving,
-    outbox: Outbox,
     sending: Sending,
     /// Who waits in the outgoing half. The incoming half may take the socket's only write waker when it sends a
     /// close, so it has to pass the wake on.
@@ -104,28 +93,27 @@ enum Sending {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        while self.receiving == Receiving::Open {
-            match self.decoder.next(&mut self.inbox) {
-                Ok(Some(Event::Close(close))) => {
-                    self.receiving = Receiving::Closed;
-                    self.hurry(cx);
-                    return Poll::Ready(Some(Event::Close(close)));
-                }
-                Ok(Some(event)) => return Poll::Ready(Some(event)),
-                Ok(None) => {}
-                Err(violation) => return Poll::Ready(Some(self.refuse(violation, cx))),
-            }
-            if !matches!(ready!(self.poll_read(cx)), Ok(1..)) {
-                self.receiving = Receiving::Lost;
-            }
+        if self.receiving != Receiving::Open {
+            return Poll::Ready(None);
         }
-        Poll::Ready(None)
+        Poll::Ready(match ready!(self.frames.poll_event(cx)) {
+            Ok(Event::Close(close)) => {
+                self.receiving = Receiving::Closed;
+                self.hurry(cx);
+                Some(Event::Close(close))
+            }
+            Ok(event) => Some(event),
+            Err(Stopped::Violation(violation)) => Some(self.refuse(violation, cx)),
+            Err(Stopped::Ended | Stopped::Broken(_)) => {
+                self.receiving = Receiving::Lost;
+                None
+            }
+        })
     }
 
     /// Ends the connection over a broken rule: the peer is told why, and so is the far side.
     fn refuse(&mut self, violation: Violation, cx: &mut Context<'_>) -> Event {
         self.receiving = Receiving::Violated;
-        self.inbox = BytesMut::new();
         let close = Close::new(violation.code, violation.reason);
         self.queue_close(&close);
         self.hurry(cx);
@@ -141,19 +129,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
                 waker.wake();
             }
         }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // Room is made for what has come so far and as much again, never for what a header merely promises.
-        let lacking = self.decoder.lacking(&self.inbox).min(self.inbox.len());
-        self.inbox.reserve(self.next_read.max(lacking));
-        let read = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.inbox))?;
-        self.next_read = match read {
-            _ if read >= self.next_read => (self.next_read * 2).min(MAX_READ),
-            _ if read < self.next_read / 4 => (self.next_read / 2).max(MIN_READ),
-            _ => self.next_read,
-        };
-        Poll::Ready(Ok(read))
     }
 
     fn push(&mut self, event: Event) -> Result<(), ForwardError> {
@@ -176,7 +151,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
             let detail = "a WebSocket ping or pong holds more than 125 bytes";
             return Err(ForwardError::new(ErrorKind::PeerBrokeProtocol, detail));
         }
-        self.push_frame(code, payload);
+        self.frames.push(code, [payload]);
         Ok(())
     }
 
@@ -184,19 +159,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
         if self.sending != Sending::Open {
             return;
         }
-        match close_payload(close) {
-            Some(payload) => {
-                self.push_frame(encode::CLOSE, payload);
-                self.sending = Sending::Closed;
-            }
-            None => self.sending = Sending::Aborted,
-        }
-    }
-
-    fn push_frame(&mut self, code: OpCode, payload: Bytes) {
-        // Section 5.3: a fresh key for each frame, unpredictable to whoever chose the payload.
-        let key = (self.role == Role::Client).then(rand::random);
-        self.outbox.push(code, payload, key);
+        self.sending = if self.frames.push_close(close) { Sending::Closed } else { Sending::Aborted };
     }
 
     /// Writes what waits, and shuts the socket when that is next.
@@ -209,7 +172,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
         if matches!(self.sending, Sending::Shut | Sending::Broken) {
             return Poll::Ready(Ok(()));
         }
-        ready!(self.outbox.poll_write(&mut self.io, cx))?;
+        ready!(self.frames.poll_write(cx))?;
         // Section 7.1.1: the server closes the TCP connection first, once both close frames have passed or none is
         // waited for.
         let shut = match self.sending {
@@ -218,9 +181,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
             _ => false,
         };
         if !shut {
-            return Pin::new(&mut self.io).poll_flush(cx);
+            return self.frames.poll_flush(cx);
         }
-        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        ready!(self.frames.poll_shutdown(cx))?;
         self.sending = Sending::Shut;
         Poll::Ready(Ok(()))
     }
@@ -231,13 +194,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
         if self.receiving != Receiving::Violated {
             return Poll::Ready(());
         }
-        loop {
-            self.inbox.clear();
-            if !matches!(ready!(self.poll_read(cx)), Ok(1..)) {
-                self.receiving = Receiving::Lost;
-                return Poll::Ready(());
-            }
-        }
+        ready!(self.frames.poll_discard(cx));
+        self.receiving = Receiving::Lost;
+        Poll::Ready(())
     }
 
     fn broken(&mut self, cause: Option<io::Error>) -> ForwardError {
@@ -292,12 +251,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Sink<Event> for Outgoing<I> {
             if socket.sending == Sending::Broken {
                 return Poll::Ready(Err(socket.broken(None)));
             }
-            if socket.outbox.waiting() <= MAX_WAITING {
+            if socket.frames.waiting() <= MAX_WAITING {
                 return Poll::Ready(Ok(()));
             }
-            match socket.outbox.poll_write(&mut socket.io, cx) {
+            match socket.frames.poll_write(cx) {
                 Poll::Ready(Err(cause)) => Poll::Ready(Err(socket.broken(Some(cause)))),
-                Poll::Pending if socket.outbox.waiting() > MAX_WAITING => Poll::Pending,
+                Poll::Pending if socket.frames.waiting() > MAX_WAITING => Poll::Pending,
                 _ => Poll::Ready(Ok(())),
             }
         })

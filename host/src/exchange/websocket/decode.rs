@@ -10,16 +10,19 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control, Data, OpCode},
 };
 
-use super::{Close, Event, Role};
+use super::{Close, Event, Role, mask::Mask};
 
 /// Longest payload of a control frame (RFC 6455 section 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
 /// The peer broke a rule; the connection fails with this close code (RFC 6455 section 7.4.1).
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Violation {
-    pub(super) code: u16,
-    pub(super) reason: &'static str,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Violation {
+    /// What the peer is told.
+    pub code: u16,
+    /// In words.
+    pub reason: &'static str,
 }
 
 impl Violation {
@@ -75,7 +78,7 @@ impl Decoder {
             }
             let mut payload = buffer.split_to(frame.length);
             if let Some(key) = frame.mask {
-                super::mask::apply(&mut payload, key);
+                Mask::new(key).apply(&mut payload);
             }
             let event = match frame.code {
                 OpCode::Control(code) => Some(control(code, payload)?),

@@ -9,16 +9,20 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
+pub use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 use tokio_tungstenite::tungstenite::protocol::frame::{
     FrameHeader,
-    coding::{Control, Data, OpCode},
+    coding::{Control, Data},
 };
 
-use super::{Close, decode::may_be_sent, mask};
+use super::{Close, decode::may_be_sent, mask::Mask};
 
 /// Payloads up to this size are copied behind their header, so that many small frames leave in one write; larger
 /// ones are cheaper to pass on as they are.
 const COPIED: usize = 4 * 1024;
+
+/// Memory that is kept for the next frames while nothing waits.
+const KEPT: usize = 16 * 1024;
 
 /// Pieces given to one vectored write.
 const PIECES: usize = 16;
@@ -44,31 +48,47 @@ impl Outbox {
     }
 
     /// Adds one unfragmented frame, masked if a key is given.
-    pub(super) fn push(&mut self, code: OpCode, payload: Bytes, key: Option<[u8; 4]>) {
+    pub(super) fn push<const N: usize>(&mut self, code: OpCode, payload: [Bytes; N], key: Option<[u8; 4]>) {
         let header = FrameHeader { opcode: code, mask: key, ..FrameHeader::default() };
+        let length: usize = payload.iter().map(Bytes::len).sum();
         let before = self.tail.len();
-        header
-            .format(payload.len() as u64, &mut (&mut self.tail).writer())
-            .expect("memory takes every write");
-        let start = self.tail.len();
-        self.waiting += start - before + payload.len();
-        if payload.len() <= COPIED {
-            self.tail.extend_from_slice(&payload);
-            if let Some(key) = key {
-                mask::apply(&mut self.tail[start..], key);
+        header.format(length as u64, &mut (&mut self.tail).writer()).expect("memory takes every write");
+        self.waiting += self.tail.len() - before + length;
+        let mut mask = key.map(Mask::new);
+        for piece in payload {
+            if piece.len() > COPIED {
+                self.push_long(piece, mask.as_mut());
+            } else if let Some(mask) = &mut mask {
+                mask.copy(&piece, &mut self.tail);
+            } else {
+                self.tail.extend_from_slice(&piece);
             }
-            return;
         }
-        self.queue.push_back(self.tail.split().freeze());
-        self.queue.push_back(match key {
-            None => payload,
-            Some(key) => {
-                // Nobody else holds most payloads, and then they are masked where they lie.
-                let mut payload = payload.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-                mask::apply(&mut payload, key);
-                payload.freeze()
-            }
+    }
+
+    fn push_long(&mut self, piece: Bytes, mask: Option<&mut Mask>) {
+        self.end_piece();
+        self.queue.push_back(match mask {
+            None => piece,
+            // What nobody else holds is masked where it lies.
+            Some(mask) => match piece.try_into_mut() {
+                Ok(mut own) => {
+                    mask.apply(&mut own);
+                    own.freeze()
+                }
+                Err(shared) => {
+                    let mut copy = BytesMut::with_capacity(shared.len());
+                    mask.copy(&shared, &mut copy);
+                    copy.freeze()
+                }
+            },
         });
+    }
+
+    fn end_piece(&mut self) {
+        if !self.tail.is_empty() {
+            self.queue.push_back(self.tail.split().freeze());
+        }
     }
 
     /// Writes until nothing waits.
@@ -78,9 +98,7 @@ impl Outbox {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while self.waiting > 0 {
-            if !self.tail.is_empty() {
-                self.queue.push_back(self.tail.split().freeze());
-            }
+            self.end_piece();
             let mut slices = [IoSlice::new(&[]); PIECES];
             let mut used = 0;
             for (slice, piece) in slices.iter_mut().zip(&self.queue) {
@@ -92,6 +110,9 @@ impl Outbox {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written(written);
+        }
+        if self.tail.capacity() > KEPT {
+            self.tail = BytesMut::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -109,11 +130,14 @@ impl Outbox {
     }
 }
 
-/// The opcode of a text message, a binary one, a ping or a pong.
-pub(super) const TEXT: OpCode = OpCode::Data(Data::Text);
-pub(super) const BINARY: OpCode = OpCode::Data(Data::Binary);
-pub(super) const PING: OpCode = OpCode::Control(Control::Ping);
-pub(super) const PONG: OpCode = OpCode::Control(Control::Pong);
+/// A text message.
+pub const TEXT: OpCode = OpCode::Data(Data::Text);
+/// A binary message.
+pub const BINARY: OpCode = OpCode::Data(Data::Binary);
+/// A ping.
+pub const PING: OpCode = OpCode::Control(Control::Ping);
+/// A pong.
+pub const PONG: OpCode = OpCode::Control(Control::Pong);
 pub(super) const CLOSE: OpCode = OpCode::Control(Control::Close);
 
 /// The payload of a close frame; `None` when the connection is to end without one.
@@ -157,9 +181,9 @@ mod tests {
     #[test]
     fn frames_as_in_the_examples_of_rfc_6455() {
         let mut outbox = Outbox::default();
-        outbox.push(TEXT, Bytes::from_static(b"Hello"), None);
-        outbox.push(TEXT, Bytes::from_static(b"Hello"), Some([0x37, 0xfa, 0x21, 0x3d]));
-        outbox.push(PING, Bytes::from_static(b"Hello"), None);
+        outbox.push(TEXT, [Bytes::from_static(b"Hello")], None);
+        outbox.push(TEXT, [Bytes::from_static(b"Hello")], Some([0x37, 0xfa, 0x21, 0x3d]));
+        outbox.push(PING, [Bytes::from_static(b"Hello")], None);
         let bytes = drain(&mut outbox);
         let expected = b"\x81\x05Hello\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x89\x05Hello";
         assert_eq!(&bytes[..], expected);
@@ -189,8 +213,8 @@ mod tests {
             let mut outbox = Outbox::default();
             for (payload, ping) in &messages {
                 match ping {
-                    true => outbox.push(PING, payload.iter().copied().take(125).collect(), key),
-                    false => outbox.push(BINARY, Bytes::copy_from_slice(payload), key),
+                    true => outbox.push(PING, [payload.iter().copied().take(125).collect()], key),
+                    false => outbox.push(BINARY, [Bytes::copy_from_slice(payload)], key),
                 }
             }
             let mut bytes = drain(&mut outbox);

@@ -5,6 +5,7 @@
 mod codec;
 mod decode;
 mod encode;
+pub mod frames;
 mod join;
 mod mask;
 
@@ -12,7 +13,7 @@ mod mask;
 mod tests;
 
 pub use codec::{Role, over};
-pub use decode::may_be_sent;
+pub use decode::{Violation, may_be_sent};
 pub use join::{Joined, Way, join, join_telling};
 
 use std::{fmt, pin::Pin};
