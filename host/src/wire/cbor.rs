@@ -10,6 +10,7 @@ use ciborium_ll::{Decoder, Encoder, Header, simple};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
+    encode::Encoded,
     error::DecodeError,
     notes::{self, Notes},
     tls::{ClientCertificate, MAX_SUBJECT, Tls},
@@ -31,6 +32,10 @@ static FREQUENT: [HeaderName; 3] = [
 /// Bytes of a page on which messages are written.
 const PAGE_SIZE: usize = 4096;
 
+/// Data up to this many bytes is copied into its message, so that it leaves in the same write; more costs more to copy than to
+/// pass on by itself.
+pub(super) const LONGEST_COPIED: usize = 4096;
+
 thread_local! {
     /// Where messages are written: one after the other, each over the last one as soon as that is sent.
     static PAGE: RefCell<BytesMut> = RefCell::default();
@@ -41,6 +46,8 @@ thread_local! {
 pub(super) struct Writer {
     bytes: BytesMut,
     entries: u8,
+    /// Data that was left out, and where it belongs.
+    apart: Option<(usize, Bytes)>,
 }
 
 impl Writer {
@@ -51,7 +58,7 @@ impl Writer {
             bytes.reserve((capacity + 1).max(PAGE_SIZE));
         }
         bytes.put_u8(0);
-        Self { bytes, entries: 0 }
+        Self { bytes, entries: 0, apart: None }
     }
 
     pub(super) fn number(&mut self, key: u64, value: u64) {
@@ -75,6 +82,16 @@ impl Writer {
     pub(super) fn bytes(&mut self, key: u64, value: &[u8]) {
         self.key(key);
         self.push_bytes(value);
+    }
+
+    /// Writes bytes, of which many are kept apart; one entry of a message at most.
+    pub(super) fn data(&mut self, key: u64, data: &Bytes) {
+        if data.len() <= LONGEST_COPIED {
+            return self.bytes(key, data);
+        }
+        self.key(key);
+        self.push(Header::Bytes(Some(data.len())));
+        self.apart = Some((self.bytes.len(), data.clone()));
     }
 
     /// Writes a flat array: name, value, name, value.
@@ -113,12 +130,18 @@ impl Writer {
     }
 
     /// The finished map.
-    pub(super) fn finish(mut self) -> Bytes {
+    pub(super) fn finish(mut self) -> Encoded {
         assert!(self.entries < 24, "a map of more entries needs a longer header");
         self.bytes[0] = 0xa0 | self.entries;
-        let message = self.bytes.split().freeze();
+        let mut before = self.bytes.split().freeze();
         PAGE.set(self.bytes);
-        message
+        match self.apart {
+            None => Encoded { before, data: Bytes::new(), after: Bytes::new() },
+            Some((at, data)) => {
+                let after = before.split_off(at);
+                Encoded { before, data, after }
+            }
+        }
     }
 
     fn key(&mut self, key: u64) {
@@ -397,7 +420,7 @@ mod tests {
             let length = usize::try_from(number).unwrap();
             for header in [Header::Positive(number), Header::Bytes(Some(length)), Header::Text(Some(length))]
             {
-                let mut writer = Writer { bytes: BytesMut::new(), entries: 0 };
+                let mut writer = Writer { bytes: BytesMut::new(), entries: 0, apart: None };
                 writer.push(header);
                 let mut bytes = Vec::new();
                 Encoder::from(&mut bytes).push(header).unwrap();

@@ -4,13 +4,38 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{
-    cbor::Writer,
+    cbor::{LONGEST_COPIED, Writer},
     message::{BodyPart, Message, RequestStart, ResponseStart, WsPart, key, kind},
 };
+
+/// A message as one CBOR map, in three pieces: data of more than a few kilobytes isn't copied.
+#[derive(Debug)]
+pub struct Encoded {
+    pub(super) before: Bytes,
+    pub(super) data: Bytes,
+    pub(super) after: Bytes,
+}
+
+impl Encoded {
+    /// The pieces in their order; the last two may be empty.
+    pub fn pieces(self) -> [Bytes; 3] {
+        [self.before, self.data, self.after]
+    }
+
+    /// All in one.
+    pub fn whole(self) -> Bytes {
+        if self.data.is_empty() { self.before } else { self.pieces().concat().into() }
+    }
+}
 
 impl Message {
     /// The message as one CBOR map.
     pub fn encode(&self) -> Bytes {
+        self.encode_apart().whole()
+    }
+
+    /// The same, whose data isn't copied if it is long.
+    pub fn encode_apart(&self) -> Encoded {
         match self {
             Self::RegistrationRequest { .. } | Self::RegistrationResponse { .. } => encode_registration(self),
             Self::HttpRequest(start) => encode_request(kind::HTTP_REQUEST, start),
@@ -61,7 +86,7 @@ fn start(kind: u64, id: Option<u64>, capacity: usize) -> Writer {
     map
 }
 
-fn encode_registration(message: &Message) -> Bytes {
+fn encode_registration(message: &Message) -> Encoded {
     match message {
         Message::RegistrationRequest { id, statement } => {
             let mut map = start(kind::REGISTRATION_REQUEST, Some(*id), statement.len() + 8);
@@ -97,15 +122,15 @@ fn encode_registration(message: &Message) -> Bytes {
     }
 }
 
-fn encode_request(kind: u64, request: &RequestStart) -> Bytes {
-    let capacity = request.authority.len() + request.target.as_str().len() + request.body.len() + 96;
+fn encode_request(kind: u64, request: &RequestStart) -> Encoded {
+    let capacity = request.authority.len() + request.target.as_str().len() + copied(&request.body) + 96;
     let mut map = start(kind, Some(request.id), capacity + size(&request.headers));
     map.text(key::VALUE, request.method.as_str());
     map.text(key::AUTHORITY, &request.authority);
     map.text(key::TARGET, request.target.as_str());
     map.headers(key::HEADERS, &request.headers);
     if !request.body.is_empty() {
-        map.bytes(key::DATA, &request.body);
+        map.data(key::DATA, &request.body);
     }
     map.flag(key::END, request.end);
     if let Some(visitor) = &request.visitor {
@@ -125,22 +150,22 @@ fn encode_request(kind: u64, request: &RequestStart) -> Bytes {
     map.finish()
 }
 
-fn encode_response(kind: u64, response: &ResponseStart) -> Bytes {
-    let mut map = start(kind, Some(response.id), response.body.len() + 24 + size(&response.headers));
+fn encode_response(kind: u64, response: &ResponseStart) -> Encoded {
+    let mut map = start(kind, Some(response.id), copied(&response.body) + 24 + size(&response.headers));
     map.number(key::VALUE, u64::from(response.status.as_u16()));
     map.headers(key::HEADERS, &response.headers);
     if !response.body.is_empty() {
-        map.bytes(key::DATA, &response.body);
+        map.data(key::DATA, &response.body);
     }
     map.flag(key::END, response.end);
     map.finish()
 }
 
-fn encode_body(part: &BodyPart) -> Bytes {
+fn encode_body(part: &BodyPart) -> Encoded {
     let trailers = part.trailers.as_ref().map_or(0, size);
-    let mut map = start(kind::BODY, Some(part.id), part.data.len() + 16 + trailers);
+    let mut map = start(kind::BODY, Some(part.id), copied(&part.data) + 16 + trailers);
     if !part.data.is_empty() {
-        map.bytes(key::DATA, &part.data);
+        map.data(key::DATA, &part.data);
     }
     map.flag(key::END, part.end);
     if let Some(trailers) = &part.trailers {
@@ -149,14 +174,19 @@ fn encode_body(part: &BodyPart) -> Bytes {
     map.finish()
 }
 
-fn encode_ws_part(part: &WsPart) -> Bytes {
-    let mut map = start(kind::WS_MESSAGE, Some(part.id), part.data.len() + 16);
+fn encode_ws_part(part: &WsPart) -> Encoded {
+    let mut map = start(kind::WS_MESSAGE, Some(part.id), copied(&part.data) + 16);
     map.number(key::VALUE, part.kind as u64);
     if !part.data.is_empty() {
-        map.bytes(key::DATA, &part.data);
+        map.data(key::DATA, &part.data);
     }
     map.flag(key::END, part.end);
     map.finish()
+}
+
+/// How many bytes of data the message's own piece has.
+fn copied(data: &Bytes) -> usize {
+    if data.len() <= LONGEST_COPIED { data.len() } else { 0 }
 }
 
 /// About how many bytes headers take when encoded.

@@ -19,6 +19,7 @@ pub mod tls;
 pub mod v1;
 
 pub use decode::{Decoded, Limits};
+pub use encode::Encoded;
 pub use error::DecodeError;
 pub use message::Message;
 pub use name::{KeyName, TunnelName};
