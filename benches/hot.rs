@@ -17,11 +17,10 @@ use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use http_body_util::BodyExt;
 use tokio::{io::DuplexStream, runtime::Runtime};
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tunnel::{
     exchange::{
         Answer, Body, Context, ExchangeId, Forward, ForwardFuture, Request, RequestHead, RequestKind,
-        Response, Scheme, hygiene,
+        Response, Scheme, hygiene, websocket::Role,
     },
     session::{
         self, Arrival, Handle, Settings, Transport,
@@ -257,16 +256,12 @@ fn header_hygiene(criterion: &mut Criterion) {
     group.finish();
 }
 
-type Socket = WebSocketStream<DuplexStream>;
+type Socket = session::Socket<DuplexStream>;
 
 /// A proxy's end of a session's socket, and the client's.
-async fn sockets() -> (Socket, Socket) {
+fn sockets() -> (Socket, Socket) {
     let (near, far) = tokio::io::duplex(256 * 1024);
-    let config = Some(session::socket_config());
-    tokio::join!(
-        WebSocketStream::from_raw_socket(near, Role::Server, config),
-        WebSocketStream::from_raw_socket(far, Role::Client, config)
-    )
+    (Socket::over(near, Role::Server, &[]), Socket::over(far, Role::Client, &[]))
 }
 
 /// Writes a burst of messages with one flush, and reads it at the other end.
@@ -288,7 +283,7 @@ fn socket(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(BURST as u64));
     let requests = Message::HttpRequest(request_start(7, true));
     for (name, message) in [("100 request heads", requests), ("100 WebSocket messages", ws_message(7))] {
-        let (mut proxy, mut client) = runtime.block_on(sockets());
+        let (mut proxy, mut client) = sockets();
         // A client masks what it sends (RFC 6455 section 5.3).
         group.bench_function(format!("{name}, proxy to client"), |bencher| {
             bencher.iter(|| runtime.block_on(burst(&mut proxy, &mut client, &message)));
@@ -355,7 +350,7 @@ fn whole_session(criterion: &mut Criterion) {
         ping_after: Duration::from_secs(10),
     };
     let (proxy, _client) = runtime.block_on(async {
-        let (near, far) = sockets().await;
+        let (near, far) = sockets();
         let (proxy, driver) = session::open(near, settings.clone());
         tokio::spawn(driver.run());
         let (client, driver) = session::serve(far, settings, Arc::new(Origin));

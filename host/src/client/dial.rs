@@ -6,28 +6,24 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use futures_util::{SinkExt, StreamExt};
-use http::{
-    HeaderValue, StatusCode, Uri,
-    header::{RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, USER_AGENT},
-};
+use bytes::Bytes;
+use http::{Response, StatusCode, Uri, header::RETRY_AFTER};
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
-    client::TlsStream,
     rustls::{self, CertificateError, pki_types::ServerName},
-};
-use tokio_tungstenite::{
-    WebSocketStream, client_async_with_config,
-    tungstenite::{self, Message as Frame, client::IntoClientRequest},
 };
 use tokio_util::either::Either;
 
-use super::{Config, connect};
+use super::{
+    Config, connect,
+    subscribe::{SubscribeError, Subscribed, subscribe},
+};
 use crate::{
-    session,
+    exchange::websocket::Role,
+    session::{self, Ended},
     wire::{
-        Decoded, Limits, Message, NONCE_HEADER, SUBPROTOCOL, SUBSCRIBE_PATH,
+        Decoded, Limits, Message, NONCE_HEADER, SUBSCRIBE_PATH,
         message::{Refusal, Registered},
         registration::{MAX_LIFETIME, NONCE_LENGTH, Statement},
     },
@@ -36,14 +32,11 @@ use crate::{
 /// Longest wait for each step of an attempt.
 const STEP: Duration = Duration::from_secs(10);
 
-/// What this program is, for the operator of the proxy.
-const PROGRAM: &str = concat!("tunnel/", env!("CARGO_PKG_VERSION"));
-
 /// A registration response has no headers.
 const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
 
 /// The socket of a session.
-pub(super) type Socket = WebSocketStream<Either<TcpStream, TlsStream<TcpStream>>>;
+pub(super) type Socket = session::Socket<connect::Stream>;
 
 /// How to reach and convince one proxy.
 pub(super) struct Dialer {
@@ -137,27 +130,23 @@ impl Dialer {
         };
         let request =
             Message::RegistrationRequest { id: 1, statement: statement.sign(&self.config.key).into() };
-        let broken =
-            |error: tungstenite::Error| DialError::Unreachable(format!("the connection broke: {error}"));
-        socket.send(Frame::Binary(request.encode())).await.map_err(broken)?;
-        let frame = within(async { Ok(socket.next().await) }).await?;
-        let registered = match frame {
-            Some(Ok(Frame::Binary(bytes))) => match Message::decode(bytes, &REGISTRATION_LIMITS) {
-                Ok(Decoded::Message(Message::RegistrationResponse { outcome, .. })) => {
-                    outcome.map_err(DialError::Refused)?
-                }
-                _ => return Err(self.not_a_proxy("it didn't answer the registration".into())),
-            },
-            Some(Ok(Frame::Close(Some(frame)))) => {
-                return Err(DialError::Unreachable(format!(
-                    "the proxy closed the connection: {}",
-                    frame.reason
-                )));
-            }
-            Some(Err(error)) => return Err(broken(error)),
-            _ => return Err(DialError::Unreachable("the proxy closed the connection".into())),
+        let broken = |ended| {
+            DialError::Unreachable(match ended {
+                Ended::ClosedByPeer => "the proxy closed the connection".into(),
+                Ended::ClosedBecause(reason) => format!("the proxy closed the connection: {reason}"),
+                ended => ended.to_string(),
+            })
         };
-        Ok((socket, registered))
+        let answer = async {
+            socket.send(&request).await.map_err(broken)?;
+            socket.receive().await.map_err(broken)
+        };
+        match Message::decode(within(answer).await?, &REGISTRATION_LIMITS) {
+            Ok(Decoded::Message(Message::RegistrationResponse { outcome, .. })) => {
+                Ok((socket, outcome.map_err(DialError::Refused)?))
+            }
+            _ => Err(self.not_a_proxy("it didn't answer the registration".into())),
+        }
     }
 
     async fn connect(&self) -> Result<(Socket, [u8; NONCE_LENGTH]), DialError> {
@@ -183,21 +172,22 @@ impl Dialer {
                 Either::Right(stream.map_err(|error| self.no_tls(&error))?)
             }
         };
-        let mut request =
-            self.url.clone().into_client_request().map_err(|error| self.not_a_proxy(error.to_string()))?;
-        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(PROGRAM));
-        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-        let upgraded = client_async_with_config(request, stream, Some(session::socket_config())).await;
-        let (socket, response) = upgraded.map_err(|error| self.refused_upgrade(error))?;
-        let nonce = response.headers().get(NONCE_HEADER).and_then(|nonce| URL_SAFE_NO_PAD.decode(nonce).ok());
-        let nonce = nonce.and_then(|nonce| nonce.try_into().ok());
-        Ok((socket, nonce.ok_or_else(|| self.not_a_proxy("its answer has no nonce".into()))?))
+        match subscribe(stream, &self.url).await {
+            Ok(Subscribed::Upgraded { response, io, read }) => {
+                let nonce = response.headers().get(NONCE_HEADER);
+                let nonce = nonce.and_then(|nonce| URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok());
+                let nonce = nonce.ok_or_else(|| self.not_a_proxy("its answer has no nonce".into()))?;
+                Ok((Socket::over(io, Role::Client, &read), nonce))
+            }
+            Ok(Subscribed::Answered(response)) => Err(self.refused_upgrade(&response)),
+            Err(SubscribeError::Http(error)) if error.is_incomplete_message() => {
+                Err(DialError::Unreachable(format!("the proxy closed the connection: {error}")))
+            }
+            Err(error) => Err(self.not_a_proxy(error.to_string())),
+        }
     }
 
-    fn refused_upgrade(&self, error: tungstenite::Error) -> DialError {
-        let tungstenite::Error::Http(response) = error else {
-            return self.not_a_proxy(error.to_string());
-        };
+    fn refused_upgrade(&self, response: &Response<Bytes>) -> DialError {
         let status = response.status();
         let code = response.headers().get("tunnel-error");
         if status == StatusCode::NOT_FOUND && code.is_some_and(|code| code == "no-such-tunnel") {
@@ -207,7 +197,7 @@ impl Dialer {
                  --also-known-as {url}"
             ));
         }
-        let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        let text = String::from_utf8_lossy(response.body());
         // A proxy answers in plain words; a page is somebody else's.
         let text = text.lines().next().filter(|line| !line.starts_with('<')).unwrap_or_default();
         let answer: String = format!("{status}. {text}").trim_end_matches(". ").chars().take(200).collect();

@@ -16,6 +16,7 @@ mod origin_websocket;
 mod pool;
 mod run;
 mod spread;
+mod subscribe;
 pub mod summary;
 
 pub use authority::ProxyCa;

@@ -67,7 +67,7 @@ impl Origin {
 
 /// Checks a 101 as section 4.1 asks: it is about WebSocket, it answers this very request, and it chose from what was
 /// offered.
-fn check(headers: &HeaderMap, key: &str, offered: &[Vec<u8>]) -> Result<(), &'static str> {
+pub(super) fn check(headers: &HeaderMap, key: &str, offered: &[Vec<u8>]) -> Result<(), &'static str> {
     let upgrade = hygiene::lists(headers, &header::UPGRADE, "websocket");
     let connection = hygiene::lists(headers, &header::CONNECTION, "upgrade");
     if !upgrade || !connection {

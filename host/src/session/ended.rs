@@ -3,7 +3,10 @@
 use tokio_tungstenite::tungstenite::{self, error::CapacityError};
 
 use super::mux::Violation;
-use crate::wire::{DecodeError, message::Refusal, v1::DocumentError};
+use crate::{
+    exchange::websocket,
+    wire::{DecodeError, message::Refusal, v1::DocumentError},
+};
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +14,9 @@ pub enum Ended {
     /// The peer closed the connection.
     #[error("the other side closed the connection")]
     ClosedByPeer,
+    /// The peer closed the connection, and said why.
+    #[error("the other side closed the connection: {0}")]
+    ClosedBecause(String),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -26,6 +32,9 @@ pub enum Ended {
         /// Bytes allowed.
         most: usize,
     },
+    /// The peer broke the rules of WebSocket.
+    #[error("the other side broke the rules of WebSocket: {0}")]
+    Framing(websocket::Violation),
     /// The peer sent what is no message.
     #[error("the other side sent what is no message: {0}")]
     Undecodable(DecodeError),
@@ -53,12 +62,14 @@ impl Ended {
     /// The reason in a stable word, for programs.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::ClosedByPeer => "closed-by-client",
+            Self::ClosedByPeer | Self::ClosedBecause(_) => "closed-by-client",
             Self::Broken(_) => "connection-broke",
             Self::Lost(_) => "messages-lost",
             Self::Silent(_) => "silent",
             Self::TooLarge { .. } => "message-too-large",
-            Self::Undecodable(_) | Self::NotADocument(_) | Self::Violation(_) => "protocol-broken",
+            Self::Framing(_) | Self::Undecodable(_) | Self::NotADocument(_) | Self::Violation(_) => {
+                "protocol-broken"
+            }
             Self::Refused(_) => "refused",
             Self::Dismissed(_) => "revoked",
             Self::Local => "ended-here",

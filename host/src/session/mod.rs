@@ -26,6 +26,7 @@ mod outbox;
 pub mod part;
 mod serve;
 mod slot;
+pub mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use driver::Driver;
 pub use ended::Ended;
 pub use handle::Handle;
 pub use lines::State;
+pub use socket::Socket;
 pub use transport::{Arrival, Transport};
 
 use std::{sync::Arc, time::Duration};
@@ -87,20 +89,11 @@ pub fn serve<T: Transport>(
 /// heads and pings that come after it; a slow link could hold them up for longer than the peer's patience.
 pub const UNSENT_IN_KERNEL: u32 = 256 * 1024;
 
-/// The settings of the session's socket: our parts are small, so that anything large is not ours.
-pub fn socket_config() -> WebSocketConfig {
-    socket_of(wire::MAX_MESSAGE)
-}
-
-/// The same for a client of the original's dialect, which has bodies whole.
+/// The settings of the socket of a client of the original's dialect, which has bodies whole.
 pub fn v1_socket_config() -> WebSocketConfig {
-    socket_of(wire::v1::MAX_DOCUMENT)
-}
-
-fn socket_of(longest: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .max_message_size(Some(longest))
-        .max_frame_size(Some(longest))
+        .max_message_size(Some(wire::v1::MAX_DOCUMENT))
+        .max_frame_size(Some(wire::v1::MAX_DOCUMENT))
         // Idle sessions are many: a small buffer each, which grows with traffic.
         .read_buffer_size(16 * 1024)
 }

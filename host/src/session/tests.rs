@@ -13,14 +13,14 @@ use tokio::{
     io::DuplexStream,
     sync::{Notify, mpsc},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol};
 
 use super::*;
 use crate::{
     exchange::{
         Accepted, Answer, Body, Context, ErrorKind, ExchangeId, ForwardError, ForwardFuture, Request,
         RequestHead, RequestKind, Response, Scheme,
-        websocket::{Close, Duplex, Event},
+        websocket::{Close, Duplex, Event, Role},
     },
     wire::{
         Message,
@@ -41,20 +41,19 @@ fn name() -> TunnelName {
     "sd5mv7vjwfkwngcub5ymael2elvdppk46pwtyryjhqlqokbljoeq".parse().unwrap()
 }
 
-type Socket = WebSocketStream<DuplexStream>;
+type Socket = super::Socket<DuplexStream>;
 
-async fn sockets() -> (Socket, Socket) {
+/// A client that isn't ours: the WebSockets of another library.
+type BareSocket = WebSocketStream<DuplexStream>;
+
+fn sockets() -> (Socket, Socket) {
     let (near, far) = tokio::io::duplex(16 * 1024);
-    let config = Some(socket_config());
-    tokio::join!(
-        WebSocketStream::from_raw_socket(near, Role::Server, config),
-        WebSocketStream::from_raw_socket(far, Role::Client, config)
-    )
+    (Socket::over(near, Role::Server, &[]), Socket::over(far, Role::Client, &[]))
 }
 
 /// A session whose far side answers by `forward`: the near handle and the far one.
 async fn pair(forward: impl Forward) -> (Handle, Handle) {
-    let (near, far) = sockets().await;
+    let (near, far) = sockets();
     let (near, near_driver) = open(near, settings());
     let (far, far_driver) = serve(far, settings(), Arc::new(forward));
     tokio::spawn(near_driver.run());
@@ -63,11 +62,11 @@ async fn pair(forward: impl Forward) -> (Handle, Handle) {
 }
 
 /// A session with a bare socket as its client.
-async fn with_bare_client() -> (Handle, Socket) {
-    let (near, far) = sockets().await;
-    let (handle, driver) = open(near, settings());
+async fn with_bare_client() -> (Handle, BareSocket) {
+    let (near, far) = tokio::io::duplex(16 * 1024);
+    let (handle, driver) = open(Socket::over(near, Role::Server, &[]), settings());
     tokio::spawn(driver.run());
-    (handle, far)
+    (handle, WebSocketStream::from_raw_socket(far, protocol::Role::Client, None).await)
 }
 
 fn get(body: Body) -> Request {
@@ -390,7 +389,7 @@ async fn websocket_events_keep_their_order_and_their_bytes() {
 /// Each held a place in the driver's queue once, until there was none left.
 #[tokio::test(start_paused = true)]
 async fn many_idle_bodies_leave_room_for_others() {
-    let (near, far) = sockets().await;
+    let (near, far) = sockets();
     let settings = Settings { max_exchanges: 2000, ..settings() };
     let (near, near_driver) = open(near, settings.clone());
     let (far, far_driver) =

@@ -1,27 +1,20 @@
 //! What a session runs over: whole messages in both directions and in order, or the end.
 //!
-//! Owns the trait, and the WebSocket between a proxy and a client of version 2. Must not know what messages mean.
+//! Owns the trait; [`socket`](super::socket), `v1` and the nodes' bus have what it is. Must not know what messages mean.
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Message as Frame,
-        protocol::{CloseFrame, frame::coding::CloseCode},
-    },
-};
 
 use super::ended::Ended;
-use crate::wire::{DecodeError, Decoded, Limits, MAX_HEADERS, Message, v1::DocumentError};
+use crate::{
+    exchange::websocket::Close,
+    wire::{Decoded, Limits, MAX_HEADERS, Message, v1::DocumentError},
+};
 
 /// For a last frame to a peer that may be stuck; enough on any live connection.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
@@ -78,53 +71,23 @@ impl Arrival {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocketStream<S> {
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrival, Ended>> {
-        Poll::Ready(match ready!(Pin::new(self).poll_next(cx)) {
-            None | Some(Ok(Frame::Close(_))) => Err(Ended::ClosedByPeer),
-            Some(Err(error)) => Err(Ended::broken(&error)),
-            Some(Ok(Frame::Binary(bytes))) => Arrival::decode(bytes),
-            Some(Ok(Frame::Text(_))) => Err(Ended::Undecodable(DecodeError::NotAMap)),
-            Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => Ok(Arrival::Life),
-        })
-    }
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
-        Sink::poll_ready(Pin::new(self), cx).map_err(|error| Ended::broken(&error))
-    }
-
-    fn put(&mut self, message: &Message) -> Result<(), Ended> {
-        let frame = Frame::Binary(message.encode());
-        Sink::start_send(Pin::new(self), frame).map_err(|error| Ended::broken(&error))
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
-        Sink::poll_flush(Pin::new(self), cx).map_err(|error| Ended::broken(&error))
-    }
-
-    /// Closes with a code that says why.
-    async fn close(&mut self, ended: &Ended) {
-        let Some(frame) = close_frame(ended, false) else { return };
-        let _ = tokio::time::timeout(FAREWELL, WebSocketStream::close(self, Some(frame))).await;
-    }
-}
-
 /// What a WebSocket's peer hears at the end (RFC 6455 section 7.4.1, and the IANA registry for 1012), if it can be told. A node
 /// that drains restarts, as far as anybody knows.
-pub(super) fn close_frame(ended: &Ended, draining: bool) -> Option<CloseFrame> {
+pub(super) fn close_of(ended: &Ended, draining: bool) -> Option<Close> {
     let (code, reason) = match ended {
         Ended::Broken(_) | Ended::Silent(_) | Ended::Lost(_) | Ended::Dropped => return None,
-        Ended::Local if draining => (CloseCode::Restart, "this node is shutting down".to_owned()),
-        Ended::ClosedByPeer | Ended::Local => (CloseCode::Normal, String::new()),
-        Ended::Dismissed(refusal) => (CloseCode::Policy, refusal.code.clone()),
-        Ended::TooLarge { .. } => (CloseCode::Size, ended.to_string()),
-        Ended::Undecodable(error) => (CloseCode::Invalid, error.to_string()),
-        Ended::NotADocument(DocumentError::Binary) => (CloseCode::Unsupported, ended.to_string()),
-        Ended::NotADocument(error) => (CloseCode::Invalid, error.to_string()),
-        Ended::Violation(violation) => (CloseCode::Protocol, violation.to_string()),
-        Ended::Refused(_) => (CloseCode::Policy, "the registration was refused".to_owned()),
+        Ended::Local if draining => (1012, "this node is shutting down".to_owned()),
+        Ended::ClosedByPeer | Ended::ClosedBecause(_) | Ended::Local => (1000, String::new()),
+        Ended::Dismissed(refusal) => (1008, refusal.code.clone()),
+        Ended::TooLarge { .. } => (1009, ended.to_string()),
+        Ended::Framing(violation) => (violation.code, violation.reason.to_owned()),
+        Ended::Undecodable(error) => (1007, error.to_string()),
+        Ended::NotADocument(DocumentError::Binary) => (1003, ended.to_string()),
+        Ended::NotADocument(error) => (1007, error.to_string()),
+        Ended::Violation(violation) => (1002, violation.to_string()),
+        Ended::Refused(_) => (1008, "the registration was refused".to_owned()),
     };
-    Some(CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() })
+    Some(Close::new(code, reason))
 }
 
 /// Sends one message, and waits until it is on its way; not for long.

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, num::NonZeroU32};
 
 use super::*;
-use crate::session;
+use crate::{exchange::websocket::Role, session};
 
 const HERE: &str = "127.0.0.1";
 
@@ -127,19 +127,14 @@ async fn refusals_say_whether_it_is_worth_trying_again() {
 /// A session over a pipe, which is never read.
 fn session() -> (Handle, impl Sized) {
     let (near, far) = tokio::io::duplex(1024);
-    let (near, _) = (near, ());
-    let socket = futures_util::FutureExt::now_or_never(tokio_tungstenite::WebSocketStream::from_raw_socket(
-        near,
-        tokio_tungstenite::tungstenite::protocol::Role::Server,
-        None,
-    ));
+    let socket = session::Socket::over(near, Role::Server, &[]);
     let settings = session::Settings {
         tunnel: Some(name("x")),
         max_exchanges: 1,
         max_websocket_message: 1,
         ping_after: Duration::from_secs(1),
     };
-    let (handle, driver) = session::open(socket.expect("it has no handshake to wait for"), settings);
+    let (handle, driver) = session::open(socket, settings);
     (handle, (far, driver))
 }
 

@@ -3,28 +3,21 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use ed25519_dalek::VerifyingKey;
-use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self, Message as Frame,
-        protocol::{CloseFrame, Role, frame::coding::CloseCode},
-    },
-};
 
 use super::{
     super::{
-        Shared,
+        LAST_WORDS, Shared,
         admission::{Applicant, InvitationId, NotAdmitted},
         roster::Peer,
     },
-    farewell, in_time, now, seat,
+    in_time, now, seat,
 };
 use crate::{
-    session,
+    exchange::websocket::{Close, Role},
+    session::{self, Ended},
     wire::{
         Decoded, KeyName, Limits, MAX_EXCHANGES, Message, TunnelName,
         message::{Refusal, Registered},
@@ -38,7 +31,7 @@ const REGISTRATION_LIMITS: Limits = Limits { headers: 0 };
 /// What it is called where sessions are listed and counted.
 const DIALECT: &str = "v2";
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = session::Socket<TokioIo<Upgraded>>;
 
 /// One connected client.
 pub(super) struct Attachment {
@@ -60,10 +53,7 @@ impl Attachment {
 
     pub(super) async fn run(self, upgraded: OnUpgrade, permit: OwnedSemaphorePermit) {
         let registering = async {
-            let upgraded = TokioIo::new(upgraded.await.ok()?);
-            let mut socket =
-                WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(session::socket_config()))
-                    .await;
+            let mut socket = Socket::over(TokioIo::new(upgraded.await.ok()?), Role::Server, &[]);
             let registration = self.read_registration(&mut socket).await;
             Some((socket, registration))
         };
@@ -76,13 +66,14 @@ impl Attachment {
 
     /// Reads the one message that an unregistered client may send.
     async fn read_registration(&self, socket: &mut Socket) -> Result<(u64, Applicant), Problem> {
-        let frame = match socket.next().await {
-            Some(Ok(frame)) => frame,
-            Some(Err(tungstenite::Error::Capacity(_))) => return Err(Problem::TooLarge),
-            Some(Err(_)) | None => return Err(Problem::Gone),
-        };
-        let Frame::Binary(bytes) = frame else {
-            return Err(Problem::Protocol("a registration is a binary frame".into()));
+        let bytes = match socket.receive().await {
+            Ok(bytes) => bytes,
+            Err(Ended::TooLarge { .. }) => return Err(Problem::TooLarge),
+            Err(Ended::Framing(violation)) => return Err(Problem::Protocol(violation.to_string())),
+            Err(Ended::Undecodable(_)) => {
+                return Err(Problem::Protocol("a registration is a binary frame".into()));
+            }
+            Err(_) => return Err(Problem::Gone),
         };
         match Message::decode(bytes, &REGISTRATION_LIMITS) {
             Ok(Decoded::Message(Message::RegistrationRequest { id, statement })) => {
@@ -161,19 +152,18 @@ impl Attachment {
         self.shared.metrics.clients.registration(DIALECT, outcome);
         let (code, reason) = match problem {
             Problem::Gone => return,
-            Problem::TooLarge => (CloseCode::Size, "a registration is shorter".into()),
-            Problem::Protocol(reason) => (CloseCode::Protocol, reason),
+            Problem::TooLarge => (1009, "a registration is shorter".into()),
+            Problem::Protocol(reason) => (1002, reason),
             Problem::Refused(id, refusal) => {
                 let reason = refusal.code.clone();
                 tracing::debug!(client = %self.client, refusal.code, refusal.text, "refused a registration");
                 let response = Message::RegistrationResponse { id, outcome: Err(refusal) };
                 // A client that is gone already needs no answer.
-                let _ = socket.send(Frame::Binary(response.encode())).await;
-                (CloseCode::Policy, reason)
+                let _ = socket.send(&response).await;
+                (1008, reason)
             }
         };
-        let frame = CloseFrame { code, reason: reason[..reason.floor_char_boundary(120)].into() };
-        farewell(socket, frame).await;
+        socket.leave(&Close::new(code, reason), LAST_WORDS).await;
     }
 }
 

@@ -85,7 +85,7 @@ async fn an_accepted_websocket_that_ends_at_once_is_no_panic() {
 /// Trailers that find the driver's queue full are lost.
 #[tokio::test(start_paused = true)]
 async fn trailers_survive_a_full_queue() {
-    let (near, far) = sockets().await;
+    let (near, far) = sockets();
     let settings = Settings { max_exchanges: 2000, ..settings() };
     let (near, near_driver) = open(near, settings.clone());
     let go = tokio::sync::watch::Sender::new(false);

@@ -12,12 +12,15 @@ use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep_until},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message as Frame};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message as Frame, protocol::CloseFrame},
+};
 
 use super::{
     super::{
         ended::Ended,
-        transport::{Arrival, FAREWELL, Transport, close_frame},
+        transport::{Arrival, FAREWELL, Transport, close_of},
     },
     Losses,
     translator::{Outgoing, Translator},
@@ -182,7 +185,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Socket<S> {
     }
 
     async fn close(&mut self, ended: &Ended) {
-        let Some(frame) = close_frame(ended, self.translator.draining) else { return };
+        let Some(close) = close_of(ended, self.translator.draining) else { return };
+        let reason = &close.reason[..close.reason.floor_char_boundary(120)];
+        let frame = CloseFrame { code: close.code.into(), reason: reason.into() };
         let closing = async {
             std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
             self.inner.close(Some(frame)).await.map_err(|error| Ended::broken(&error))
