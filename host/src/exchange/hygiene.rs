@@ -160,6 +160,11 @@ pub fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
 }
 
+/// What `Content-Length` announces, in bytes, where it announces anything at all: nothing that could be relied on.
+pub fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Whether the sender of a request waits for a word before it sends the body (RFC 9110 section 10.1.1).
 pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))

@@ -26,7 +26,7 @@ use super::{
     guard::Guard,
     handle::Handle,
     inbox::{self, Growth, Inbound},
-    lines::{Lines, Standing, State},
+    lines::{Lengths, Lines, Standing, State},
     mux::{Mux, Received, Side},
     part::Part,
     serve::Serve,
@@ -84,6 +84,7 @@ impl<T: Transport> Driver<T> {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             growth: Growth::new(),
+            lengths: Lengths::new(),
             settings,
         });
         let (ended, watch_end) = watch::channel(None);
@@ -241,7 +242,11 @@ impl<T: Transport> Driver<T> {
                 };
                 // The id is given before the head is queued: an exchange given up by now is never sent.
                 if shared.opened(self.mux.next_id()) {
-                    self.mux.open(*start, websocket, Some(slot));
+                    let id = self.mux.open(*start, websocket, Some(slot));
+                    match shared.take_granted() {
+                        0 => {}
+                        ahead => self.mux.grant(id, ahead),
+                    }
                 }
             }
             Command::Respond { response, websocket } => {

@@ -131,7 +131,10 @@ pub(super) struct Guard {
     done: AtomicBool,
     /// Which directions of a WebSocket have had their close.
     closes: AtomicU8,
+    /// Room that was taken for a larger window.
     grown: AtomicU64,
+    /// As much of it the peer got with the head of the request.
+    ahead: AtomicU32,
     pump: OnceLock<tokio::task::AbortHandle>,
 }
 
@@ -155,6 +158,7 @@ impl Guard {
             done: AtomicBool::new(false),
             closes: AtomicU8::new(0),
             grown: AtomicU64::new(0),
+            ahead: AtomicU32::new(0),
             pump: OnceLock::new(),
         })
     }
@@ -171,9 +175,31 @@ impl Guard {
         }
     }
 
+    /// Lets the peer send this much more, with the head of the request that isn't sent yet; if there is room for it.
+    pub(super) fn grant_ahead(&self, bytes: u32) {
+        if self.grow_ahead(bytes) {
+            self.ahead.store(bytes, Ordering::Relaxed);
+            self.shared.granted.store(bytes, Ordering::Release);
+        }
+    }
+
+    /// What the peer got with the head of the request, beyond what every exchange has.
+    pub(super) fn ahead(&self) -> u32 {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
     /// Takes room for a larger window from what the session has.
     pub(super) fn grow(&self, bytes: u64) -> bool {
-        let taken = self.lines.growth.take(bytes);
+        self.grown(bytes, self.lines.growth.take(bytes))
+    }
+
+    /// The same for a window that nobody has filled yet.
+    pub(super) fn grow_ahead(&self, bytes: u32) -> bool {
+        let bytes = bytes.into();
+        self.grown(bytes, self.lines.growth.take_ahead(bytes))
+    }
+
+    fn grown(&self, bytes: u64, taken: bool) -> bool {
         if taken {
             self.grown.fetch_add(bytes, Ordering::Relaxed);
         }

@@ -25,8 +25,11 @@ use crate::{
         Accepted, Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Interim, Request,
         RequestKind, Response, hygiene, websocket::Duplex,
     },
-    wire::{MAX_TEXT, message::Refusal},
+    wire::{INITIAL_WINDOW, MAX_TEXT, message::Refusal},
 };
+
+/// Bytes that an answer may have beyond its initial window without having been asked for, where answers are often long.
+const AHEAD: u32 = 7 * INITIAL_WINDOW;
 
 /// A session's handle. Cloning is cheap; the session goes on without any.
 #[derive(Clone)]
@@ -121,6 +124,9 @@ impl Handle {
         }
         let Request { head, body, mut context } = request;
         let kind = head.kind;
+        if kind == RequestKind::Http && self.lines.lengths.are_long() {
+            guard.grant_ahead(AHEAD);
+        }
         let out = PartSender::new(Arc::clone(guard.shared()), &self.lines);
         let between_nodes = self.lines.settings.between_nodes();
         let pieces = if between_nodes { Pieces::keeping(body) } else { Pieces::new(body) };
@@ -194,9 +200,15 @@ impl Handle {
         let body = match parts {
             None => {
                 guard.received_all();
+                self.lines.lengths.note(false);
                 Body::full(start.body)
             }
-            Some(parts) => Body::stream(InboundBody::new(Inbox::new(parts, guard), start.body)),
+            Some(parts) => {
+                let length = hygiene::length(&start.headers);
+                self.lines.lengths.note(length.is_some_and(|length| length > INITIAL_WINDOW.into()));
+                let inbox = Inbox::expecting(parts, guard, length);
+                Body::stream(InboundBody::new(inbox, start.body))
+            }
         };
         Ok(Answer::Http(Response { status: start.status, headers: start.headers, body }))
     }

@@ -30,6 +30,10 @@ use crate::{
 /// A window grows up to this while its reader keeps up: enough for 40 MB/s over a way of 100 ms.
 const MAX_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// A window opens as far as this at once, where a body's announced length has a use for it: a few hundred kilobytes then take one
+/// round trip, and not one for each time that the window doubles.
+const ANNOUNCED_WINDOW: u32 = 512 * 1024;
+
 /// All windows of a session together grow by at most this many bytes, so that many fast readers that stop reading
 /// can't hold more.
 pub(super) const MAX_GROWTH: u64 = 64 * 1024 * 1024;
@@ -49,6 +53,8 @@ pub(super) struct Inbox {
     guard: Arc<Guard>,
     window: u32,
     used: u32,
+    /// Bytes that are still to come, where that was announced.
+    left: Option<u64>,
 }
 
 /// Makes the channel of an inbox: room for as many parts as the largest window allows, and one failure. Memory is
@@ -59,21 +65,44 @@ pub(super) fn channel() -> (InboxSender, mpsc::Receiver<Inbound>) {
 
 impl Inbox {
     pub(super) fn new(parts: mpsc::Receiver<Inbound>, guard: Arc<Guard>) -> Self {
-        Self { parts, guard, window: INITIAL_WINDOW, used: 0 }
+        let window = INITIAL_WINDOW.saturating_add(guard.ahead());
+        Self { parts, guard, window, used: 0, left: None }
+    }
+
+    /// The same for a body whose head announces so many bytes: what is sure to come may come before anything was taken out.
+    pub(super) fn expecting(parts: mpsc::Receiver<Inbound>, guard: Arc<Guard>, length: Option<u64>) -> Self {
+        let mut inbox = Self { left: length, ..Self::new(parts, guard) };
+        let wanted = length.map_or(0, |length| length.min(ANNOUNCED_WINDOW.into()) as u32);
+        let growth = wanted.next_multiple_of(INITIAL_WINDOW).saturating_sub(inbox.window);
+        if growth > 0 && inbox.guard.grow_ahead(growth) {
+            inbox.window += growth;
+            inbox.guard.grant(growth);
+        }
+        inbox
     }
 
     /// Counts what was taken out, and grants the peer as much again once it is worth a message.
-    fn took(&mut self, cost: u32) {
-        self.used += cost;
-        if self.used >= self.window / 2 {
+    fn took(&mut self, bytes: usize) {
+        self.used += wire::cost(bytes);
+        // One that announced less than it sends has announced nothing.
+        self.left = self.left.and_then(|left| left.checked_sub(bytes as u64));
+        if self.used >= self.window / 2 && !self.needs_no_more() {
             self.grant();
         }
+    }
+
+    /// Whether the peer has credit for all that it announced, and for one more part.
+    fn needs_no_more(&self) -> bool {
+        let unused = self.window.saturating_sub(self.used);
+        self.left.is_some_and(|left| left + u64::from(MIN_PART_COST) <= unused.into())
     }
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, ForwardError>>> {
         match self.parts.poll_recv(cx) {
             Poll::Ready(Some(Inbound::Part(part))) => {
-                self.took(part.cost());
+                if let Some(bytes) = part.length() {
+                    self.took(bytes);
+                }
                 Poll::Ready(Some(Ok(part)))
             }
             Poll::Ready(Some(Inbound::Failed(error))) => Poll::Ready(Some(Err(*error))),
@@ -102,8 +131,19 @@ impl Growth {
         Self(AtomicU64::new(MAX_GROWTH))
     }
 
+    /// Takes room for a reader that keeps up.
     pub(super) fn take(&self, bytes: u64) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+        self.take_above(0, bytes)
+    }
+
+    /// Takes room for a reader of whom nothing is known yet: half of it is kept for those that keep up.
+    pub(super) fn take_ahead(&self, bytes: u64) -> bool {
+        self.take_above(MAX_GROWTH / 2, bytes)
+    }
+
+    fn take_above(&self, kept: u64, bytes: u64) -> bool {
+        let take = |left: u64| left.checked_sub(bytes).filter(|left| *left >= kept);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     pub(super) fn put_back(&self, bytes: u64) {
@@ -140,7 +180,7 @@ impl http_body::Body for InboundBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
         if !self.first.is_empty() {
             let first = std::mem::take(&mut self.first);
-            self.inbox.took(wire::cost(first.len()));
+            self.inbox.took(first.len());
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         loop {

@@ -80,6 +80,7 @@ pub(super) struct Lines {
     pub(super) received: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) growth: Growth,
+    pub(super) lengths: Lengths,
     pub(super) settings: Settings,
 }
 
@@ -108,5 +109,33 @@ impl Lines {
         if let Err(TrySendError::Full(_)) = self.signals.try_send(signal) {
             tracing::warn!("a session's signals overran: an exchange may hang until the session ends");
         }
+    }
+}
+
+/// Whether answers are often longer than the window that every exchange has.
+pub(super) struct Lengths(AtomicU8);
+
+impl Lengths {
+    /// A long answer counts for as many short ones: so seldom it still pays to give credit to all of them. It is a few bytes with
+    /// each request, and saves a round trip with each long answer.
+    const WORTH: u8 = 4;
+    const MOST: u8 = 8 * Self::WORTH;
+
+    pub(super) fn new() -> Self {
+        Self(AtomicU8::new(0))
+    }
+
+    /// Notes that an answer was long, or not. Of two at once one may be missed.
+    pub(super) fn note(&self, long: bool) {
+        let before = self.0.load(Ordering::Relaxed);
+        let after = if long { (before + Self::WORTH).min(Self::MOST) } else { before.saturating_sub(1) };
+        if after != before {
+            self.0.store(after, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the next one is likely to be long.
+    pub(super) fn are_long(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > Self::WORTH
     }
 }

@@ -197,7 +197,12 @@ impl<T> Mux<T> {
         };
         // Behind a peer that doesn't read, heads of visitors who have left must not pile up.
         match self.control.iter().rposition(head) {
-            Some(unsent) if self.side == Side::Opener => drop(self.control.remove(unsent)),
+            Some(unsent) if self.side == Side::Opener => {
+                self.control.remove(unsent);
+                // Credit that was to go with the head.
+                self.control
+                    .retain(|message| !matches!(message, Message::Credit { id: of, .. } if *of == id));
+            }
             _ => self.control.push_back(Message::Cancel { id, code, detail }),
         }
         Some(stream.user)

@@ -47,6 +47,14 @@ impl Part {
         }
     }
 
+    /// Bytes of a body or of a WebSocket message in it.
+    pub(super) fn length(&self) -> Option<usize> {
+        match self {
+            Self::Body { data, .. } | Self::Ws { data, .. } => Some(data.len()),
+            Self::Teardown { .. } => None,
+        }
+    }
+
     /// What the part takes up in the driver's queue. A teardown takes no credit, but whoever sent it waits for it as for all
     /// else.
     pub(super) fn weight(&self) -> u32 {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     exchange::{
         Accepted, Answer, Body, ErrorKind, Forward, ForwardError, Interim, Request, RequestKind, Response,
-        websocket::join,
+        hygiene, websocket::join,
     },
     wire::message::{RequestStart, ResponseStart},
 };
@@ -77,7 +77,7 @@ impl Exchange {
             None => (Body::full(first), None),
             Some(parts) if self.websocket => (Body::empty(), Some(parts)),
             Some(parts) => {
-                let inbox = Inbox::new(parts, Arc::clone(&self.guard));
+                let inbox = Inbox::expecting(parts, Arc::clone(&self.guard), hygiene::length(&head.headers));
                 (Body::stream(InboundBody::new(inbox, first)), None)
             }
         };
