@@ -65,7 +65,7 @@ impl Line {
         let io = TokioIo::new(Listening { io, heard: heard.clone() });
         let (sender, connection) = Builder::new()
             // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
-            .max_buf_size(wire::MAX_PART)
+            .max_buf_size(2 * wire::MAX_PART)
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(io)
             .await?;

@@ -24,6 +24,7 @@ use super::{
     strict::{self, Bounds, StrictIo, asks_for_another},
     unreadable, upgrade, visitor,
 };
+use crate::wire;
 
 /// How long a draining node keeps connections that are unused: a balancer's next request may be on its way on each of them, and
 /// if it is met by a close, nobody knows whether it was acted on. Those that are used are told to be the last by the answer.
@@ -35,8 +36,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The number of headers for which hyper needs no allocation; asking for the same number explicitly costs one.
 const HYPERS_MAX_HEADERS: usize = 100;
 
-/// The smallest buffer hyper accepts.
-const MIN_BUFFER: usize = 8192;
+/// What is read of a visitor at once, and what may wait to be written, in bytes: as much as one part holds.
+const MAX_BUFFER: usize = wire::MAX_PART;
 
 /// A visitor's socket, with all that watches what goes over it.
 type VisitorIo = InterimIo<StrictIo<PacedIo<Lingering>>>;
@@ -248,7 +249,7 @@ fn builder(limits: &Limits) -> http1::Builder {
         // The connection's place has this clock, and that of the time between requests.
         .header_read_timeout(None)
         .max_header_size(limits.max_header_bytes)
-        .max_buf_size(limits.max_header_bytes.max(MIN_BUFFER));
+        .max_buf_size(limits.max_header_bytes.max(MAX_BUFFER));
     if limits.max_headers != HYPERS_MAX_HEADERS {
         builder.max_headers(limits.max_headers);
     }

@@ -171,9 +171,14 @@ impl Pieces {
         out: &mut PartSender,
     ) -> Poll<Result<(), ForwardError>> {
         while !self.sent {
-            ready!(out.poll_ready(cx))?;
-            if self.left.is_empty() && !self.ended {
-                ready!(self.poll_data(cx))?;
+            // What is here is cut and handed over at once: held back it would be here all the same.
+            if self.left.is_empty() {
+                ready!(out.poll_ready(cx))?;
+                if !self.ended {
+                    ready!(self.poll_data(cx))?;
+                }
+            } else {
+                ready!(out.poll_flush(cx))?;
             }
             let (data, end) = self.cut();
             if !data.is_empty() || end {
