@@ -6,7 +6,7 @@
 
 use std::{
     future::poll_fn,
-    io::{self, IoSlice},
+    io,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -22,13 +22,14 @@ use hyper::{
     client::conn::http1::{Builder, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    task::unconstrained,
-};
+use tokio::task::unconstrained;
 
-use super::{connect::Stream, origin_body::RequestBody};
-use crate::{exchange::poll_write_together, wire};
+use super::{
+    connect::Stream,
+    listening::{Listener, Listening},
+    origin_body::RequestBody,
+};
+use crate::wire;
 
 /// Header fields of an answer; HAProxy takes 101. For more the HTTP library makes room on the heap, 16 kB of it for each answer.
 pub(super) const MOST_FIELDS: usize = 100;
@@ -62,7 +63,7 @@ impl Line {
     /// Makes a new connection ready for its first request.
     pub(super) async fn new(io: Stream) -> hyper::Result<Self> {
         let heard = Heard::default();
-        let io = TokioIo::new(Listening { io, heard: heard.clone() });
+        let io = TokioIo::new(Listening::new(io, heard.clone()));
         let (sender, connection) = Builder::new()
             // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
             .max_buf_size(wire::MAX_PART)
@@ -189,7 +190,7 @@ fn ended(error: &hyper::Error) -> bool {
     false
 }
 
-/// Whether anything was read; the HTTP library doesn't say. Only whoever drives the connection writes it.
+/// Whether anything was read. Only whoever drives the connection writes it.
 #[derive(Clone, Default)]
 struct Heard(Arc<AtomicBool>);
 
@@ -203,49 +204,8 @@ impl Heard {
     }
 }
 
-/// A connection that notes whether anything was read.
-struct Listening<T> {
-    io: T,
-    heard: Heard,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Listening<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.heard.0.store(true, Relaxed);
-        }
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Listening<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        poll_write_together(&mut self.io, cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+impl Listener for Heard {
+    fn heard(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }
