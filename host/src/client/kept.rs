@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     io,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -16,10 +16,14 @@ use std::{
     thread,
 };
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
-    client::conn::http1::{Builder, SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{Builder, SendRequest},
+    },
 };
 use hyper_util::rt::TokioIo;
 use tokio::task::unconstrained;
@@ -45,6 +49,16 @@ pub(super) struct Line {
     /// It has carried an exchange before.
     reused: bool,
 }
+
+/// A request that a connection has.
+pub(super) struct Begun {
+    /// The connection has carried an exchange before.
+    reused: bool,
+    /// In a box, because it has room for the request, and so would all that wait for it.
+    response: BoxFuture<'static, Result<Response<Incoming>, Unanswered>>,
+}
+
+type Unanswered = TrySendError<Request<RequestBody>>;
 
 /// What became of a request.
 pub(super) enum Sent {
@@ -74,18 +88,22 @@ impl Line {
         Ok(Self { sender, connection, heard, reused: false })
     }
 
-    /// Sends a request, and waits for the head of the final response.
-    ///
-    /// That the connection ended while it was idle is seen here: nobody looks before.
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Sent {
+    /// Takes a request, which goes out as soon as somebody waits for its [`outcome`](Self::outcome).
+    pub(super) fn begin(mut self: Box<Self>, request: Request<RequestBody>) -> (Box<Self>, Begun) {
         let reused = std::mem::replace(&mut self.reused, true);
         self.heard.forget();
-        let mut failed = {
-            let sent = self.sender.try_send_request(request);
-            match self.connection.drive(sent).await {
-                Ok(response) => return Sent::Answered(response),
-                Err(failed) => failed,
-            }
+        let response = Box::pin(self.sender.try_send_request(request));
+        (self, Begun { reused, response })
+    }
+
+    /// Waits for the head of the final response.
+    ///
+    /// That the connection ended while it was idle is seen here: nobody looks before.
+    pub(super) async fn outcome(&mut self, begun: Begun) -> Sent {
+        let Begun { reused, response } = begun;
+        let mut failed = match self.connection.drive(response).await {
+            Ok(response) => return Sent::Answered(response),
+            Err(failed) => failed,
         };
         if reused && let Some(unsent) = failed.take_message() {
             return Sent::Unsent(Box::new(unsent));
@@ -128,7 +146,7 @@ impl Line {
 }
 
 /// What is driven; nothing when it has ended.
-struct Connection(Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>);
+struct Connection(Option<BoxFuture<'static, hyper::Result<()>>>);
 
 impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
