@@ -81,8 +81,8 @@ fn headers(of: &[(&'static str, &'static str)]) -> HeaderMap {
     of.iter().map(pair).collect()
 }
 
-fn request_start(id: ExchangeNumber, end: bool) -> RequestStart {
-    RequestStart {
+fn request_start(id: ExchangeNumber, end: bool) -> Box<RequestStart> {
+    Box::new(RequestStart {
         id,
         tunnel: None,
         exchange: 0x1234_5678_9abc_def0,
@@ -96,17 +96,17 @@ fn request_start(id: ExchangeNumber, end: bool) -> RequestStart {
         notes: Notes::default(),
         body: Bytes::new(),
         end,
-    }
+    })
 }
 
-fn response_start(id: ExchangeNumber) -> ResponseStart {
-    ResponseStart {
+fn response_start(id: ExchangeNumber) -> Box<ResponseStart> {
+    Box::new(ResponseStart {
         id,
         status: StatusCode::OK,
         headers: headers(&ANSWERED),
         body: Bytes::from_static(&[b'x'; 100]),
         end: true,
-    }
+    })
 }
 
 fn ws_message(id: ExchangeNumber) -> Message {
@@ -149,7 +149,7 @@ impl Pair {
     }
 
     /// As many exchanges at once as there are requests: all are opened, all are answered.
-    fn exchange(&mut self, requests: Vec<(RequestStart, ResponseStart)>) {
+    fn exchange(&mut self, requests: Vec<(Box<RequestStart>, Box<ResponseStart>)>) {
         let mut answers = Vec::with_capacity(requests.len());
         for (request, response) in requests {
             self.opener.open(request, false, ());
@@ -174,7 +174,7 @@ impl Pair {
     }
 
     /// One request with a body in parts, for each of which its reader grants credit; then the answer.
-    fn upload(&mut self, request: RequestStart, mut response: ResponseStart) {
+    fn upload(&mut self, request: Box<RequestStart>, mut response: Box<ResponseStart>) {
         let id = self.opener.open(request, false, ());
         let mut left = BODY;
         while left > 0 {

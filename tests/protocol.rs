@@ -109,8 +109,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("RegistrationResponse, accepted", Message::RegistrationResponse { id: 1, outcome: Ok(registered) }),
         ("RegistrationResponse, refused", Message::RegistrationResponse { id: 1, outcome: Err(refusal) }),
-        ("HttpRequest", Message::HttpRequest(request)),
-        ("HttpResponse", Message::HttpResponse(response)),
+        ("HttpRequest", Message::HttpRequest(Box::new(request))),
+        ("HttpResponse", Message::HttpResponse(Box::new(response))),
         (
             "Body",
             Message::Body(BodyPart {
@@ -122,8 +122,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("Credit", Message::Credit { id: 1, bytes: 32768 }),
         ("Cancel", Message::Cancel { id: 1, code: CancelCode::OriginUnreachable, detail: "gone".into() }),
-        ("WsRequest", Message::WsRequest(websocket)),
-        ("WsResponse", Message::WsResponse(accepted)),
+        ("WsRequest", Message::WsRequest(Box::new(websocket))),
+        ("WsResponse", Message::WsResponse(Box::new(accepted))),
         ("WsMessage, first piece", ws(WsKind::Text, b"he", false)),
         ("WsMessage, last piece", ws(WsKind::Text, b"y", true)),
         ("WsTeardown", Message::WsTeardown { id: 2, code: 1000, reason: "bye".into() }),

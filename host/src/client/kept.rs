@@ -6,8 +6,8 @@
 
 use std::{
     future::poll_fn,
-    io::{self, IoSlice},
-    pin::{Pin, pin},
+    io,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -16,19 +16,24 @@ use std::{
     thread,
 };
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
-    client::conn::http1::{Builder, SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{Builder, SendRequest},
+    },
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    task::unconstrained,
-};
+use tokio::task::unconstrained;
 
-use super::{connect::Stream, origin_body::RequestBody};
-use crate::{exchange::poll_write_together, wire};
+use super::{
+    connect::Stream,
+    listening::{Listener, Listening},
+    origin_body::RequestBody,
+};
+use crate::wire;
 
 /// Header fields of an answer; HAProxy takes 101. For more the HTTP library makes room on the heap, 16 kB of it for each answer.
 pub(super) const MOST_FIELDS: usize = 100;
@@ -44,6 +49,16 @@ pub(super) struct Line {
     /// It has carried an exchange before.
     reused: bool,
 }
+
+/// A request that a connection has.
+pub(super) struct Begun {
+    /// The connection has carried an exchange before.
+    reused: bool,
+    /// In a box, because it has room for the request, and so would all that wait for it.
+    response: BoxFuture<'static, Result<Response<Incoming>, Unanswered>>,
+}
+
+type Unanswered = TrySendError<Request<RequestBody>>;
 
 /// What became of a request.
 pub(super) enum Sent {
@@ -62,7 +77,7 @@ impl Line {
     /// Makes a new connection ready for its first request.
     pub(super) async fn new(io: Stream) -> hyper::Result<Self> {
         let heard = Heard::default();
-        let io = TokioIo::new(Listening { io, heard: heard.clone() });
+        let io = TokioIo::new(Listening::new(io, heard.clone()));
         let (sender, connection) = Builder::new()
             // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
             .max_buf_size(2 * wire::MAX_PART)
@@ -73,18 +88,22 @@ impl Line {
         Ok(Self { sender, connection, heard, reused: false })
     }
 
-    /// Sends a request, and waits for the head of the final response.
-    ///
-    /// That the connection ended while it was idle is seen here: nobody looks before.
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Sent {
+    /// Takes a request, which goes out as soon as somebody waits for its [`outcome`](Self::outcome).
+    pub(super) fn begin(mut self: Box<Self>, request: Request<RequestBody>) -> (Box<Self>, Begun) {
         let reused = std::mem::replace(&mut self.reused, true);
         self.heard.forget();
-        let mut failed = {
-            let sent = self.sender.try_send_request(request);
-            match self.connection.drive(sent).await {
-                Ok(response) => return Sent::Answered(response),
-                Err(failed) => failed,
-            }
+        let response = Box::pin(self.sender.try_send_request(request));
+        (self, Begun { reused, response })
+    }
+
+    /// Waits for the head of the final response.
+    ///
+    /// That the connection ended while it was idle is seen here: nobody looks before.
+    pub(super) async fn outcome(&mut self, begun: Begun) -> Sent {
+        let Begun { reused, response } = begun;
+        let mut failed = match self.connection.drive(response).await {
+            Ok(response) => return Sent::Answered(response),
+            Err(failed) => failed,
         };
         if reused && let Some(unsent) = failed.take_message() {
             return Sent::Unsent(Box::new(unsent));
@@ -127,7 +146,7 @@ impl Line {
 }
 
 /// What is driven; nothing when it has ended.
-struct Connection(Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>);
+struct Connection(Option<BoxFuture<'static, hyper::Result<()>>>);
 
 impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -189,7 +208,7 @@ fn ended(error: &hyper::Error) -> bool {
     false
 }
 
-/// Whether anything was read; the HTTP library doesn't say. Only whoever drives the connection writes it.
+/// Whether anything was read. Only whoever drives the connection writes it.
 #[derive(Clone, Default)]
 struct Heard(Arc<AtomicBool>);
 
@@ -203,49 +222,8 @@ impl Heard {
     }
 }
 
-/// A connection that notes whether anything was read.
-struct Listening<T> {
-    io: T,
-    heard: Heard,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Listening<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.heard.0.store(true, Relaxed);
-        }
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Listening<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        poll_write_together(&mut self.io, cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+impl Listener for Heard {
+    fn heard(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }

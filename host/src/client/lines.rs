@@ -5,13 +5,12 @@
 
 use std::{
     future::poll_fn,
-    io,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::Poll,
 };
 
 use futures_util::{
@@ -20,14 +19,11 @@ use futures_util::{
 };
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    connect::{ConnectError, Connector, Stream},
+    connect::{ConnectError, Connector},
+    listening::{Listener, Listening},
     origin_body::RequestBody,
 };
 use crate::wire;
@@ -54,6 +50,8 @@ struct State {
     /// The one connection that is being opened, and all who wait for it.
     dialing: Option<Dialing>,
 }
+
+type Io = TokioIo<Listening<FirstWords>>;
 
 type Dialing = Shared<BoxFuture<'static, Result<(), Arc<ConnectError>>>>;
 
@@ -174,7 +172,7 @@ impl Lines {
     async fn open(&self) -> Result<Line, ConnectError> {
         let (heard, mut welcome) = oneshot::channel();
         let io = self.connector.http2().await?;
-        let io = TokioIo::new(Heard { io, read: false, heard: Some(heard) });
+        let io = TokioIo::new(Listening::new(io, FirstWords { read: false, heard: Some(heard) }));
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .initial_stream_window_size(STREAM_WINDOW)
@@ -217,61 +215,30 @@ impl Lines {
 }
 
 impl Facts {
-    fn learn(&self, connection: &http2::Connection<TokioIo<Heard>, RequestBody, TokioExecutor>) {
+    fn learn(&self, connection: &http2::Connection<Io, RequestBody, TokioExecutor>) {
         self.max_streams.store(connection.current_max_send_streams(), Relaxed);
         self.websockets.store(connection.is_extended_connect_protocol_enabled(), Relaxed);
     }
 }
 
-/// A connection that says when the first of what was read on it has been understood: the library reads on then.
-struct Heard {
-    io: Stream,
+/// Says when the first of what was read has been understood: the library reads on then.
+struct FirstWords {
     read: bool,
     heard: Option<oneshot::Sender<()>>,
 }
 
-impl AsyncRead for Heard {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl Listener for FirstWords {
+    fn asked(&mut self) {
         if self.read
             && let Some(heard) = self.heard.take()
         {
             // Fails if nobody waits any more.
             let _ = heard.send(());
         }
-        let before = buf.remaining();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.read |= buf.remaining() < before;
-        polled
-    }
-}
-
-impl AsyncWrite for Heard {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn heard(&mut self) {
+        self.read = true;
     }
 }
 

@@ -103,10 +103,7 @@ impl Metrics {
         all.connected.get_or_create(&Target { target: target.clone() }).set(0);
         let ended = Ends::of(&all, &target);
         Arc::new(move |event| {
-            match &event {
-                Event::Exchange(summary) => ended.count(&all, &target, summary),
-                event => all.saw(&target, event),
-            }
+            all.saw(&target, &ended, &event);
             report(event);
         })
     }
@@ -171,7 +168,7 @@ impl All {
         registry.register_with_unit("exchange", help, Unit::Bytes, self.bytes.clone());
     }
 
-    fn saw(&self, target: &str, event: &Event) {
+    fn saw(&self, target: &str, ended: &Ends, event: &Event) {
         let of = || Target { target: target.to_owned() };
         match event {
             Event::Registered { .. } => _ = self.connected.get_or_create(&of()).set(1),
@@ -184,7 +181,7 @@ impl All {
                 self.disconnects.get_or_create(&of()).inc();
             }
             Event::Moving => _ = self.moves.get_or_create(&of()).inc(),
-            Event::Exchange(_) => {}
+            Event::Exchange(summary) => ended.count(self, target, summary),
             Event::Stopped => _ = self.connected.get_or_create(&of()).set(0),
         }
     }

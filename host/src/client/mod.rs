@@ -8,6 +8,7 @@ mod dial;
 mod kept;
 pub mod key;
 mod lines;
+mod listening;
 mod metrics;
 mod origin;
 mod origin_body;

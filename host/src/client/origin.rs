@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header,
     uri::{Authority, Scheme},
@@ -16,7 +17,7 @@ use hyper::{body::Incoming, ext::on_informational};
 use super::{
     HostHeader, OriginConfig, OriginProtocol,
     connect::{ConnectError, Connector, OriginError},
-    kept::{Line, MOST_FIELDS, Sent},
+    kept::{Begun, Line, MOST_FIELDS, Sent},
     lines::Lines,
     origin_body::{RequestBody, ResponseBody, Upload},
     origin_h2::Way,
@@ -24,8 +25,8 @@ use super::{
 };
 use crate::{
     exchange::{
-        Answer, Body, ErrorKind, Forward, ForwardError, ForwardFuture, Interim, Request, RequestHead,
-        RequestKind, Response, hygiene,
+        Answer, Body, Context, ErrorKind, Forward, ForwardError, ForwardFuture, Interim, Request,
+        RequestHead, RequestKind, Response, hygiene,
     },
     wire,
 };
@@ -76,21 +77,31 @@ impl Origin {
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, ForwardError> {
-        // What most exchanges don't need takes up room in each of them, unless it has its own.
-        if !self.is_http1()
-            && let Way::Http2(place) = Box::pin(self.way()).await?
-        {
-            return Box::pin(self.exchange_h2(request, place)).await;
+        match self.way().await? {
+            Way::Http1 => self.exchange_h1(request).await,
+            Way::Http2(place) => self.exchange_h2(request, place).await,
         }
-        if !request.body.is_end_stream() {
-            return Box::pin(self.exchange_with_body(request)).await;
+    }
+
+    /// By HTTP/1.1. What one kind of exchange doesn't need takes up no room in it.
+    fn exchange_h1(&self, request: Request) -> ForwardFuture<'_> {
+        if request.body.is_end_stream() {
+            Box::pin(self.exchange_without_body(request))
+        } else {
+            Box::pin(self.exchange_with_body(request))
         }
-        let Request { head, context, .. } = request;
-        let outgoing = || self.without_body(&head, context.interim.as_ref());
-        // One that changes nothing at the origin may be sent twice (RFC 9110 section 9.2.2).
-        let again = || outgoing().ok().filter(|request| request.method().is_safe());
-        let (line, response) = self.send(outgoing()?, None, again).await?;
-        self.answer(response, None, Some(line)).map(Answer::Http)
+    }
+
+    // No `async fn`, here and below: it keeps its arguments twice.
+    fn exchange_without_body(&self, request: Request) -> impl Future<Output = Result<Answer, ForwardError>> {
+        let Request { head, context: Context { interim, .. }, .. } = request;
+        async move {
+            let outgoing = || self.without_body(&head, interim.as_ref());
+            // One that changes nothing at the origin may be sent twice (RFC 9110 section 9.2.2).
+            let again = || outgoing().ok().filter(|request| request.method().is_safe());
+            let (line, response) = self.send(outgoing()?, None, again).await?;
+            self.answer(response, None, Some(line)).map(Answer::Http)
+        }
     }
 
     async fn exchange_with_body(&self, request: Request) -> Result<Answer, ForwardError> {
@@ -107,42 +118,72 @@ impl Origin {
     /// Where it was never begun it is sent on another connection, whatever its method. One that was, and whose connection
     /// ended under it, is sent once more if `again` has it: a server that closes what it kept can't know that a request
     /// is on its way (RFC 9112 section 9.3.1).
-    pub(super) async fn send(
+    pub(super) fn send(
         &self,
-        mut request: http::Request<RequestBody>,
+        request: http::Request<RequestBody>,
         upload: Option<&Arc<Upload>>,
         again: impl FnOnce() -> Option<http::Request<RequestBody>>,
-    ) -> Result<(Box<Line>, http::Response<Incoming>), ForwardError> {
+    ) -> impl Future<Output = Result<(Box<Line>, http::Response<Incoming>), ForwardError>> {
         // The visitor going away shows as a broken request; the reason is the visitor's.
-        let failed =
-            |error| upload.and_then(|upload| upload.take_failure()).unwrap_or_else(|| self.failed(error));
-        let mut line = self.pool.line().await.map_err(unreachable)?;
-        let mut again = Some(again);
-        let response = loop {
-            let error = match line.send(request).await {
-                Sent::Answered(response) => break response,
-                Sent::Unsent(unsent) => {
-                    request = *unsent;
-                    line = self.pool.line().await.map_err(unreachable)?;
-                    continue;
-                }
-                Sent::Crossed(error) => error,
-                Sent::Failed(error) => return Err(failed(error)),
-            };
-            // Once: the connection is a new one then.
-            let Some(repeated) = again.take().and_then(|again| again()) else {
-                return Err(failed(error));
-            };
-            tracing::debug!(url = %self.url, "the origin closed a connection that was kept; sending once more");
-            request = repeated;
-            line = Box::pin(self.pool.connect()).await.map_err(unreachable)?;
+        let failed = move |error| {
+            upload.and_then(|upload| upload.take_failure()).unwrap_or_else(|| self.failed(error))
         };
-        if !response.body().is_end_stream() && framed_twice(response.headers()) {
-            // What follows it there is the answer to nobody, so the connection isn't used again.
-            let detail = format!("the answer of {} doesn't say clearly where it ends", self.url);
-            return Err(ForwardError::new(ErrorKind::OriginFailed, detail));
+        let mut again = Some(again);
+        let begun = self.begin(request);
+        async move {
+            let (mut line, mut begun) = begun.await?;
+            let response = loop {
+                let error = match line.outcome(begun).await {
+                    Sent::Answered(response) => break response,
+                    Sent::Unsent(unsent) => {
+                        (line, begun) = self.begin(*unsent).await?;
+                        continue;
+                    }
+                    Sent::Crossed(error) => error,
+                    Sent::Failed(error) => return Err(failed(error)),
+                };
+                // Once: the connection is a new one then.
+                let Some(repeated) = again.take().and_then(|again| again()) else {
+                    return Err(failed(error));
+                };
+                tracing::debug!(url = %self.url, "the origin closed a connection that was kept; sending once more");
+                (line, begun) = self.begin_anew(repeated).await?;
+            };
+            if !response.body().is_end_stream() && framed_twice(response.headers()) {
+                // What follows it there is the answer to nobody, so the connection isn't used again.
+                let detail = format!("the answer of {} doesn't say clearly where it ends", self.url);
+                return Err(ForwardError::new(ErrorKind::OriginFailed, detail));
+            }
+            Ok((line, response))
         }
-        Ok((line, response))
+    }
+
+    /// Begins a request on a connection that is kept, or else on a new one.
+    fn begin(
+        &self,
+        request: http::Request<RequestBody>,
+    ) -> impl Future<Output = Result<(Box<Line>, Begun), ForwardError>> {
+        let begun = match self.pool.unused() {
+            Some(line) => Ok(line.begin(request)),
+            None => Err(self.begin_anew(request)),
+        };
+        async move {
+            match begun {
+                Ok(begun) => Ok(begun),
+                Err(beginning) => beginning.await,
+            }
+        }
+    }
+
+    /// Begins a request on a new connection. Seldom, and large.
+    fn begin_anew(
+        &self,
+        request: http::Request<RequestBody>,
+    ) -> BoxFuture<'_, Result<(Box<Line>, Begun), ForwardError>> {
+        Box::pin(async move {
+            let line = self.pool.connect().await.map_err(unreachable)?;
+            Ok(line.begin(request))
+        })
     }
 
     /// Makes an answer of a final response, whose body comes over `line` unless something else drives its connection.
@@ -164,26 +205,19 @@ impl Origin {
 
     /// Decides who drives the connection from here on.
     fn answers_body(&self, body: Incoming, upload: Option<Arc<Upload>>, line: Option<Box<Line>>) -> Body {
-        let mut whole = false;
-        let line = match line {
+        let goes_on = || upload.as_ref().is_some_and(|upload| upload.goes_on());
+        let (mut whole, mut driven) = (false, None);
+        match line {
             Some(line) if line.is_ready() => {
                 whole = true;
-                self.pool.take_back(line);
-                None
+                self.pool.keep(line);
             }
             // A visitor who reads nothing before all was sent holds the answer up, and must not hold up with it what is
             // being sent.
-            Some(line) if upload.as_ref().is_some_and(|upload| upload.goes_on()) => {
-                self.pool.finish(line);
-                None
-            }
-            Some(line) if body.is_end_stream() => {
-                self.pool.take_back(line);
-                None
-            }
-            line => line.map(|line| (line, self.pool.clone())),
-        };
-        let body = ResponseBody { body, line, upload, url: Arc::clone(&self.url) };
+            Some(line) if goes_on() || body.is_end_stream() => self.pool.finish(line),
+            line => driven = line.map(|line| (line, self.pool.clone())),
+        }
+        let body = ResponseBody { body, line: driven, upload, url: Arc::clone(&self.url) };
         if whole { body.arrived() } else { body.arriving() }
     }
 
@@ -280,6 +314,7 @@ impl Origin {
 impl Forward for Origin {
     fn forward(&self, request: Request) -> ForwardFuture<'_> {
         match request.head.kind {
+            RequestKind::Http if self.is_http1() => self.exchange_h1(request),
             RequestKind::Http => Box::pin(self.exchange(request)),
             RequestKind::WebSocket => Box::pin(self.upgrade(request)),
         }
@@ -289,22 +324,17 @@ impl Forward for Origin {
 /// Says how the body is framed: by the length that the visitor announced, by a length that is known here, or in
 /// chunks. The HTTP library would leave the body of a `GET` out if nothing said that there is one.
 pub(super) fn frame_body(headers: &mut HeaderMap, body: &Body) -> Result<(), ForwardError> {
-    let announced = headers.get(header::CONTENT_LENGTH).cloned();
-    let more_than_one = headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some();
-    if body.is_end_stream() {
-        return match announced {
-            // Sent on, this would make the origin take the next request for the missing body.
-            Some(length) if more_than_one || length != "0" => {
-                Err(bad_request("the request's body is shorter than its Content-Length"))
-            }
-            _ => Ok(()),
-        };
-    }
-    if more_than_one {
-        return Err(bad_request("the request has more than one Content-Length"));
-    }
-    if announced.is_some() {
-        return Ok(());
+    let mut announced = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (announced.next(), announced.next(), body.is_end_stream()) {
+        (None, _, true) => return Ok(()),
+        (Some(length), None, true) if length == "0" => return Ok(()),
+        // Sent on, this would make the origin take the next request for the missing body.
+        (Some(_), _, true) => {
+            return Err(bad_request("the request's body is shorter than its Content-Length"));
+        }
+        (Some(_), Some(_), false) => return Err(bad_request("the request has more than one Content-Length")),
+        (Some(_), None, false) => return Ok(()),
+        (None, _, false) => {}
     }
     match body.size_hint().exact() {
         Some(length) if !headers.contains_key(header::TRAILER) => {

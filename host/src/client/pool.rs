@@ -59,20 +59,11 @@ impl Pool {
         Self(Arc::new(Shared { connector, idle: Mutex::default() }))
     }
 
-    /// The connection that was used last, so that a burst's others expire; or a new one.
-    ///
-    /// # Errors
-    /// There is none, and no new one can be opened.
-    pub(super) async fn line(&self) -> Result<Box<Line>, ConnectError> {
-        let newest = self.0.lock().lines.pop_back();
+    /// The connection that was used last, so that a burst's others expire.
+    pub(super) fn unused(&self) -> Option<Box<Line>> {
+        let newest = self.0.lock().lines.pop_back()?;
         // A busy machine's timers may be late.
-        if let Some(unused) = newest
-            && unused.expires() > Instant::now()
-        {
-            return Ok(unused.line);
-        }
-        // Seldom, and large.
-        Box::pin(self.connect()).await
+        (newest.expires() > Instant::now()).then_some(newest.line)
     }
 
     /// A new connection.
@@ -86,7 +77,7 @@ impl Pool {
     }
 
     /// Keeps a connection that is ready for another exchange.
-    fn keep(&self, line: Box<Line>) {
+    pub(super) fn keep(&self, line: Box<Line>) {
         let mut idle = self.0.lock();
         let surplus = if idle.lines.len() < MAX_IDLE { None } else { idle.lines.pop_front() };
         idle.lines.push_back(Unused { since: Instant::now(), line });
@@ -103,14 +94,17 @@ impl Pool {
     pub(super) fn take_back(&self, line: Box<Line>) {
         if line.is_ready() {
             self.keep(line);
-        } else if !line.is_over() {
-            // The end of the request is still on its way to an origin that didn't need it for its answer.
+        } else {
             self.finish(line);
         }
     }
 
-    /// Sees what is left of an exchange through in a task of its own, and keeps its connection afterwards.
+    /// Sees what is left of an exchange through in a task of its own, and keeps its connection afterwards: the end of the request
+    /// may still be on its way to an origin that didn't need it for its answer.
     pub(super) fn finish(&self, mut line: Box<Line>) {
+        if line.is_over() {
+            return;
+        }
         let pool = self.clone();
         tokio::spawn(async move {
             if line.settled().await {

@@ -35,9 +35,10 @@ pub struct Summarised {
 }
 
 impl Forward for Summarised {
-    fn forward(&self, request: Request) -> ForwardFuture<'_> {
-        let (summary, request) = Summary::of(request, Arc::clone(&self.report));
-        Box::pin(async move { summary.observe(self.next.forward(request).await) })
+    fn forward(&self, mut request: Request) -> ForwardFuture<'_> {
+        let summary = Summary::of(&mut request, Arc::clone(&self.report));
+        let answering = self.next.forward(request);
+        Box::pin(async move { summary.observe(answering.await) })
     }
 }
 
@@ -47,31 +48,32 @@ struct Summary {
     method: Method,
     path: PathAndQuery,
     outcome: Outcome,
-    bytes_in: Arc<AtomicU64>,
+    /// Nothing where the request has no body.
+    bytes_in: Option<Arc<AtomicU64>>,
     bytes_out: u64,
     started: Instant,
     report: Report,
 }
 
 impl Summary {
-    fn of(mut request: Request, report: Report) -> (Self, Request) {
-        let bytes_in = Arc::new(AtomicU64::new(0));
-        let summary = Self {
+    fn of(request: &mut Request, report: Report) -> Self {
+        // An empty body stays one: stages after this look whether there is a body at all.
+        let bytes_in = (!request.body.is_end_stream()).then(|| {
+            let (body, bytes) = (std::mem::take(&mut request.body), Arc::new(AtomicU64::new(0)));
+            request.body = Body::stream(RequestBody { body, bytes: Arc::clone(&bytes) });
+            bytes
+        });
+        Self {
             exchange: request.context.exchange,
             method: request.head.method.clone(),
             path: request.head.target.clone(),
             // Stands until there is an answer: dropping a future cancels its exchange.
             outcome: Outcome::Failed(ErrorKind::Cancelled),
-            bytes_in: Arc::clone(&bytes_in),
+            bytes_in,
             bytes_out: 0,
             started: Instant::now(),
             report,
-        };
-        // An empty body stays one: stages after this look whether there is a body at all.
-        if !request.body.is_end_stream() {
-            request.body = Body::stream(RequestBody { body: request.body, bytes: bytes_in });
         }
-        (summary, request)
     }
 
     fn observe(mut self, answer: Result<Answer, ForwardError>) -> Result<Answer, ForwardError> {
@@ -111,7 +113,7 @@ impl Drop for Summary {
             method: self.method.clone(),
             path: self.path.clone(),
             outcome: self.outcome,
-            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.load(Relaxed)),
             bytes_out: self.bytes_out,
             time: self.started.elapsed(),
         }));
@@ -188,8 +190,9 @@ impl HttpBody for ResponseBody {
 }
 
 /// Counts the messages of a WebSocket both ways; reports when both halves are gone.
-fn watch(accepted: Accepted, summary: Summary) -> Accepted {
-    let messages = Arc::new(Messages { to_visitor: AtomicU64::new(0), summary });
+fn watch(accepted: Accepted, mut summary: Summary) -> Accepted {
+    let from_visitor = Arc::clone(summary.bytes_in.get_or_insert_default());
+    let messages = Arc::new(Messages { to_visitor: AtomicU64::new(0), from_visitor, summary });
     let Duplex { incoming, outgoing } = accepted.duplex;
     let incoming = Box::pin(Incoming { stream: incoming, messages: Arc::clone(&messages) });
     let outgoing = Box::pin(Outgoing { sink: outgoing, messages });
@@ -198,6 +201,7 @@ fn watch(accepted: Accepted, summary: Summary) -> Accepted {
 
 struct Messages {
     to_visitor: AtomicU64,
+    from_visitor: Arc<AtomicU64>,
     summary: Summary,
 }
 
@@ -242,7 +246,7 @@ impl Sink<Message> for Outgoing {
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), ForwardError> {
-        self.messages.summary.bytes_in.fetch_add(payload(&message), Relaxed);
+        self.messages.from_visitor.fetch_add(payload(&message), Relaxed);
         self.sink.as_mut().start_send(message)
     }
 

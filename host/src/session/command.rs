@@ -52,7 +52,7 @@ pub(super) enum Signal {
 
 /// The head of an answer, and the way to the rest of it.
 pub(super) struct Head {
-    pub(super) start: ResponseStart,
+    pub(super) start: Box<ResponseStart>,
     pub(super) parts: Option<mpsc::Receiver<Inbound>>,
     pub(super) websocket: bool,
 }

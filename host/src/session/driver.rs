@@ -185,7 +185,9 @@ impl<T: Transport> Driver<T> {
                         slot.end(|| ForwardError::new(ErrorKind::Cancelled, "the exchange was given up"));
                     }
                 }
-                Signal::Continue(id) => self.mux.respond(interim(id, StatusCode::CONTINUE), false),
+                Signal::Continue(id) => {
+                    self.mux.respond(ResponseStart::bare(id, StatusCode::CONTINUE), false)
+                }
                 Signal::GoAway(grace) => {
                     self.lines.state.set(State::Leaving);
                     self.mux.announce(Message::GoAway { grace });
@@ -242,7 +244,7 @@ impl<T: Transport> Driver<T> {
                 };
                 // The id is given before the head is queued: an exchange given up by now is never sent.
                 if shared.opened(self.mux.next_id()) {
-                    let id = self.mux.open(*start, websocket, Some(slot));
+                    let id = self.mux.open(start, websocket, Some(slot));
                     match shared.take_granted() {
                         0 => {}
                         ahead => self.mux.grant(id, ahead),
@@ -257,7 +259,7 @@ impl<T: Transport> Driver<T> {
                     // From now on the socket's own end is told when the session ends.
                     slot.task = None;
                 }
-                self.mux.respond(*response, websocket);
+                self.mux.respond(response, websocket);
             }
             Command::Part { shared, part } => {
                 if let Some(id) = shared.id() {
@@ -320,7 +322,7 @@ impl<T: Transport> Driver<T> {
         Ok(())
     }
 
-    fn start_exchange(&mut self, start: RequestStart, websocket: bool) {
+    fn start_exchange(&mut self, start: Box<RequestStart>, websocket: bool) {
         let Some(serve) = &self.serve else { unreachable!("only an acceptor receives requests") };
         let id = start.id;
         let guard = Guard::acceptor(&self.lines, id);
@@ -332,7 +334,7 @@ impl<T: Transport> Driver<T> {
         self.mux.accept(id, Some(slot));
     }
 
-    fn deliver_head(&mut self, id: u64, start: ResponseStart) {
+    fn deliver_head(&mut self, id: u64, start: Box<ResponseStart>) {
         let ended = start.end;
         if let Some(Some(slot)) = self.mux.get(id) {
             let (inbox, parts) = if ended { (None, None) } else { both(inbox::channel()) };
@@ -477,10 +479,6 @@ impl<T: Transport> Driver<T> {
 /// which the driver takes out before it opens another turn's worth.
 fn signal_capacity(max_exchanges: usize) -> usize {
     3 * max_exchanges + 8 * TURN
-}
-
-fn interim(id: u64, status: StatusCode) -> ResponseStart {
-    ResponseStart { id, status, headers: http::HeaderMap::new(), body: bytes::Bytes::new(), end: false }
 }
 
 fn both<A, B>((a, b): (A, B)) -> (Option<A>, Option<B>) {

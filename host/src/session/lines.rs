@@ -94,12 +94,16 @@ impl Lines {
     ///
     /// # Errors
     /// The driver is gone; here is what it was to do.
-    pub(super) async fn ask(&self, command: Command) -> Result<(), Command> {
-        match self.work.try_send(command) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Closed(command)) => Err(command),
-            Err(TrySendError::Full(command)) => {
-                self.work.send(command).await.map_err(|SendError(command)| command)
+    pub(super) fn ask(&self, command: Command) -> impl Future<Output = Result<(), Command>> {
+        let tried = self.work.try_send(command);
+        async move {
+            match tried {
+                Ok(()) => Ok(()),
+                Err(TrySendError::Closed(command)) => Err(command),
+                // Seldom, and large.
+                Err(TrySendError::Full(command)) => {
+                    Box::pin(self.work.send(command)).await.map_err(|SendError(command)| command)
+                }
             }
         }
     }

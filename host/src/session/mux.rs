@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -60,11 +60,11 @@ pub enum Received<T> {
     /// Nothing to do.
     Nothing,
     /// A new exchange, to be accepted or cancelled; the flag says whether a WebSocket is wanted.
-    Request(RequestStart, bool),
+    Request(Box<RequestStart>, bool),
     /// An interim response.
-    Interim(ExchangeNumber, ResponseStart),
+    Interim(ExchangeNumber, Box<ResponseStart>),
     /// The response's head and first piece; the exchange goes on unless `ended`.
-    Response(ExchangeNumber, ResponseStart),
+    Response(ExchangeNumber, Box<ResponseStart>),
     /// A part for an open exchange.
     Part(ExchangeNumber, Part),
     /// The peer cut the exchange off. It is closed; here is what was kept with it.
@@ -127,7 +127,7 @@ impl<T> Mux<T> {
     }
 
     /// Opens an exchange and queues its head; gives its id.
-    pub fn open(&mut self, mut request: RequestStart, websocket: bool, user: T) -> ExchangeNumber {
+    pub fn open(&mut self, mut request: Box<RequestStart>, websocket: bool, user: T) -> ExchangeNumber {
         self.newest += 1;
         let id = self.newest;
         request.id = id;
@@ -156,20 +156,25 @@ impl<T> Mux<T> {
     }
 
     /// Queues the head of a response, interim or final. Does nothing when the exchange is over.
-    pub fn respond(&mut self, response: ResponseStart, websocket: bool) {
-        let id = response.id;
-        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.answered) else { return };
+    pub fn respond(&mut self, response: Box<ResponseStart>, websocket: bool) {
+        let Entry::Occupied(mut entry) = self.streams.entry(response.id) else { return };
+        let stream = entry.get_mut();
+        if stream.answered {
+            return;
+        }
         if !response.status.is_informational() || websocket {
             stream.answered = true;
             stream.ours_done = response.end;
             stream.spend_first(&response.body);
+        }
+        if stream.is_done() {
+            entry.remove();
         }
         self.control.push_back(if websocket {
             Message::WsResponse(response)
         } else {
             Message::HttpResponse(response)
         });
-        self.close_if_done(id);
     }
 
     /// Queues a part; false when the exchange is over.
@@ -244,7 +249,7 @@ impl<T> Mux<T> {
             self.ready.push_back(id);
         }
         let message = part.into_message(id);
-        if stream.ours_done && stream.theirs_done {
+        if stream.is_done() {
             let stream = self.streams.remove(&id).expect("found above");
             return Some((message, Some(Sent { user: Kept::Closed(stream.user), weight })));
         }
@@ -350,7 +355,7 @@ impl<T> Mux<T> {
 
     fn receive_request(
         &mut self,
-        request: RequestStart,
+        request: Box<RequestStart>,
         websocket: bool,
         user: impl FnOnce() -> T,
     ) -> Result<Received<T>, Violation> {
@@ -373,7 +378,7 @@ impl<T> Mux<T> {
 
     fn receive_response(
         &mut self,
-        response: ResponseStart,
+        response: Box<ResponseStart>,
         websocket: bool,
     ) -> Result<Received<T>, Violation> {
         if self.side == Side::Acceptor {
@@ -421,7 +426,7 @@ impl<T> Mux<T> {
     /// Takes an exchange off the table once both directions are done. To be called after the last part was
     /// handed on.
     pub fn close_if_done(&mut self, id: ExchangeNumber) -> Option<T> {
-        let done = self.streams.get(&id).is_some_and(|stream| stream.ours_done && stream.theirs_done);
+        let done = self.streams.get(&id).is_some_and(Stream::is_done);
         if done { self.streams.remove(&id).map(|stream| stream.user) } else { None }
     }
 

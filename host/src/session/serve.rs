@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use tokio::{sync::mpsc, task::AbortHandle};
 
@@ -37,7 +38,7 @@ impl Serve {
     /// Starts an exchange in a task of its own; the handle ends it early.
     pub(super) fn start(
         &self,
-        start: RequestStart,
+        start: Box<RequestStart>,
         websocket: bool,
         parts: Option<mpsc::Receiver<Inbound>>,
         guard: Arc<Guard>,
@@ -59,29 +60,16 @@ struct Exchange {
 impl Exchange {
     async fn run(
         self,
-        start: RequestStart,
+        start: Box<RequestStart>,
         parts: Option<mpsc::Receiver<Inbound>>,
         forward: Arc<dyn Forward>,
     ) {
-        let settings = &self.lines.settings;
-        let Some(tunnel) = settings.tunnel.clone().or_else(|| start.tunnel.clone()) else {
-            let nameless =
-                ForwardError::new(ErrorKind::PeerBrokeProtocol, "the request doesn't say for which tunnel");
-            return self.cancel(nameless).await;
+        // The request isn't kept beside the stages that have it now.
+        let (answering, socket) = match self.request(start, parts) {
+            Ok((request, socket)) => (forward.forward(request), socket),
+            Err(error) => return self.cancel(error).await,
         };
-        let mut context = context_of(&start, tunnel);
-        context.interim = Some(self.interim());
-        let kind = if self.websocket { RequestKind::WebSocket } else { RequestKind::Http };
-        let (head, first) = head_of(start, kind);
-        let (body, socket) = match parts {
-            None => (Body::full(first), None),
-            Some(parts) if self.websocket => (Body::empty(), Some(parts)),
-            Some(parts) => {
-                let inbox = Inbox::expecting(parts, Arc::clone(&self.guard), hygiene::length(&head.headers));
-                (Body::stream(InboundBody::new(inbox, first)), None)
-            }
-        };
-        let done = match forward.forward(Request { head, body, context }).await {
+        let done = match answering.await {
             Ok(Answer::Http(response)) => {
                 let sent = self.send_response(response).await;
                 if sent.is_ok() {
@@ -100,15 +88,46 @@ impl Exchange {
         }
     }
 
-    async fn send_response(&self, response: Response) -> Result<(), ForwardError> {
-        let mut pieces = Pieces::new(response.body);
-        let (first, end) = pieces.first().await?;
-        self.respond(response.status, response.headers, first, end).await;
-        if end {
-            Ok(())
-        } else {
-            let out = PartSender::new(Arc::clone(self.guard.shared()), &self.lines);
-            Box::pin(pieces.pump(out)).await
+    /// The request as the stages get it, and what comes from the visitor of a WebSocket.
+    fn request(
+        &self,
+        mut start: Box<RequestStart>,
+        parts: Option<mpsc::Receiver<Inbound>>,
+    ) -> Result<(Request, Option<mpsc::Receiver<Inbound>>), ForwardError> {
+        let settings = &self.lines.settings;
+        let Some(tunnel) = settings.tunnel.clone().or_else(|| start.tunnel.clone()) else {
+            let detail = "the request doesn't say for which tunnel";
+            return Err(ForwardError::new(ErrorKind::PeerBrokeProtocol, detail));
+        };
+        let mut context = context_of(&mut start, tunnel);
+        context.interim = Some(self.interim());
+        let kind = if self.websocket { RequestKind::WebSocket } else { RequestKind::Http };
+        let (head, first) = head_of(*start, kind);
+        let (body, socket) = match parts {
+            None => (Body::full(first), None),
+            Some(parts) if self.websocket => (Body::empty(), Some(parts)),
+            Some(parts) => {
+                let inbox = Inbox::expecting(parts, Arc::clone(&self.guard), hygiene::length(&head.headers));
+                (Body::stream(InboundBody::new(inbox, first)), None)
+            }
+        };
+        Ok((Request { head, body, context }, socket))
+    }
+
+    // No `async fn`, here and below: it keeps its arguments twice.
+    fn send_response(&self, response: Response) -> impl Future<Output = Result<(), ForwardError>> {
+        let Response { status, headers, body } = response;
+        let mut pieces = Pieces::new(body);
+        async move {
+            let (first, end) = pieces.first().await?;
+            // A driver that is gone has ended this exchange too.
+            let _ = self.respond(status, headers, first, end).await;
+            if end {
+                Ok(())
+            } else {
+                let out = PartSender::new(Arc::clone(self.guard.shared()), &self.lines);
+                Box::pin(pieces.pump(out)).await
+            }
         }
     }
 
@@ -123,25 +142,33 @@ impl Exchange {
                 "a WebSocket for a request that wanted none",
             ));
         };
-        self.respond(StatusCode::SWITCHING_PROTOCOLS, accepted.headers, Bytes::new(), false).await;
+        let _ = self.respond(StatusCode::SWITCHING_PROTOCOLS, accepted.headers, Bytes::new(), false).await;
         join(duplex(parts, &self.guard, &self.lines), accepted.duplex).await;
         Ok(())
     }
 
-    async fn respond(&self, status: StatusCode, headers: HeaderMap, body: Bytes, end: bool) {
+    fn respond(
+        &self,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: Bytes,
+        end: bool,
+    ) -> impl Future<Output = Result<(), Command>> {
         let response = Box::new(ResponseStart { id: self.id, status, headers, body, end });
-        // A driver that is gone has ended this exchange too.
-        let _ = self.lines.ask(Command::Respond { response, websocket: self.websocket }).await;
+        self.lines.ask(Command::Respond { response, websocket: self.websocket })
     }
 
-    async fn cancel(&self, error: ForwardError) {
+    /// Seldom, and large.
+    fn cancel(&self, error: ForwardError) -> BoxFuture<'_, ()> {
         tracing::debug!(%error, cause = error.cause().map(tracing::field::display), "an exchange failed");
         let (code, detail) = match self.lines.settings.between_nodes() {
             true => cancel_between_nodes(error),
             false => cancel_of(&error),
         };
-        let _ = self.lines.ask(Command::Cancel { id: self.id, code, detail }).await;
-        self.guard.finish();
+        Box::pin(async move {
+            let _ = self.lines.ask(Command::Cancel { id: self.id, code, detail }).await;
+            self.guard.finish();
+        })
     }
 
     /// Sends interim responses. They are advice, so that one that finds the queue full is dropped; only the wish for

@@ -43,6 +43,11 @@ impl<T> Stream<T> {
         }
     }
 
+    /// Both directions have ended.
+    pub(super) fn is_done(&self) -> bool {
+        self.ours_done && self.theirs_done
+    }
+
     pub(super) fn may_send(&self) -> bool {
         self.queue.front().is_some_and(|part| u64::from(part.cost().min(SPLIT_FROM)) <= self.send_credit)
     }

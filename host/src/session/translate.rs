@@ -51,16 +51,14 @@ pub(super) fn head_of(start: RequestStart, kind: RequestKind) -> (RequestHead, B
     (head, start.body)
 }
 
-/// What the answering side knows of an exchange.
-pub(super) fn context_of(start: &RequestStart, tunnel: TunnelName) -> Context {
-    let visitor = start.visitor.as_deref().and_then(|address| address.parse().ok());
-    let notes = start.notes.clone();
+/// What the answering side knows of an exchange, taken out of its head.
+pub(super) fn context_of(start: &mut RequestStart, tunnel: TunnelName) -> Context {
     Context {
         exchange: ExchangeId(start.exchange),
         tunnel,
-        visitor,
-        tls: start.tls.clone(),
-        notes,
+        visitor: start.visitor.take().and_then(|address| address.parse().ok()),
+        tls: start.tls.take(),
+        notes: std::mem::take(&mut start.notes),
         interim: None,
         witness: None,
     }

@@ -45,8 +45,6 @@ pub trait Transport: Send + Unpin {
 }
 
 /// What comes from the peer.
-// Nearly every arrival is a message: a box would cost an allocation for each.
-#[expect(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Arrival {
     /// A message.

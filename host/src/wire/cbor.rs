@@ -3,7 +3,7 @@
 //!
 //! Only what the protocol uses is read: definite lengths, unsigned integers, text, bytes, booleans, arrays, maps.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ciborium_ll::{Decoder, Encoder, Header, simple};
@@ -21,13 +21,6 @@ const MAX_DEPTH: u8 = 16;
 
 /// Items of what is established of TLS: more than this version knows, so that later ones may add to it.
 const MOST_OF_TLS: usize = 16;
-
-/// Names that every request has and the library doesn't know; its own it has without an allocation.
-static FREQUENT: [HeaderName; 3] = [
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-];
 
 /// Bytes of a page on which messages are written.
 const PAGE_SIZE: usize = 4096;
@@ -176,28 +169,16 @@ impl Writer {
     }
 }
 
-/// Heads of the forms that nearly all items have: a length, a number or a truth within the first three bytes (RFC 8949 section 3).
-/// The library reads all others, and would read these just so, but takes them apart in more steps than the rest of a message
-/// costs.
-fn short(bytes: &[u8]) -> Option<(Header, usize)> {
-    let first = *bytes.first()?;
-    let (argument, length) = match (first & 0x1f, bytes) {
-        (small @ ..24, _) => (u16::from(small), 1),
-        (24, &[_, byte, ..]) => (u16::from(byte), 2),
-        (25, &[_, high, low, ..]) => (u16::from_be_bytes([high, low]), 3),
-        _ => return None,
-    };
-    let header = match (first >> 5, argument) {
-        (0, number) => Header::Positive(number.into()),
-        (2, length) => Header::Bytes(Some(length.into())),
-        (3, length) => Header::Text(Some(length.into())),
-        (4, items) => Header::Array(Some(items.into())),
-        (5, entries) => Header::Map(Some(entries.into())),
-        (7, 20 | 21) if length == 1 => Header::Simple(argument as u8),
-        _ => return None,
-    };
-    Some((header, length))
-}
+/// Major types (RFC 8949 section 3.1).
+const POSITIVE: u8 = 0;
+const BYTES: u8 = 2;
+const TEXT: u8 = 3;
+const ARRAY: u8 = 4;
+const MAP: u8 = 5;
+
+/// Heads of truths.
+const FALSE: u8 = 7 << 5 | simple::FALSE;
+const TRUE: u8 = 7 << 5 | simple::TRUE;
 
 /// Reads items from one frame.
 pub(super) struct Reader {
@@ -212,14 +193,14 @@ impl Reader {
 
     /// The header of a map: how many entries follow.
     pub(super) fn map(&mut self) -> Result<usize, DecodeError> {
-        match self.pull()? {
-            Header::Map(Some(entries)) => Ok(entries),
-            _ => Err(DecodeError::NotAMap),
-        }
+        self.argument(MAP, DecodeError::NotAMap)
     }
 
     pub(super) fn number(&mut self) -> Result<u64, DecodeError> {
         let at = self.at;
+        if let Some(value) = self.short(POSITIVE) {
+            return Ok(value.into());
+        }
         match self.pull()? {
             Header::Positive(value) => Ok(value),
             _ => Err(DecodeError::WrongType { at, wanted: "an unsigned integer" }),
@@ -228,6 +209,11 @@ impl Reader {
 
     pub(super) fn flag(&mut self) -> Result<bool, DecodeError> {
         let at = self.at;
+        // As nearly all are written, see `short`.
+        if let Some(&head @ (TRUE | FALSE)) = self.frame.get(at) {
+            self.at += 1;
+            return Ok(head == TRUE);
+        }
         match self.pull()? {
             Header::Simple(simple::TRUE) => Ok(true),
             Header::Simple(simple::FALSE) => Ok(false),
@@ -237,41 +223,43 @@ impl Reader {
 
     /// Text, as a slice of the frame that is valid UTF-8.
     pub(super) fn text(&mut self) -> Result<Bytes, DecodeError> {
-        let at = self.at;
-        let Header::Text(Some(length)) = self.pull()? else {
-            return Err(DecodeError::WrongType { at, wanted: "text" });
-        };
-        let text = self.take(length)?;
-        std::str::from_utf8(&text).map_err(|_| DecodeError::WrongType { at, wanted: "text in UTF-8" })?;
-        Ok(text)
+        let length = self.str()?.len();
+        Ok(self.frame.slice(self.at - length..self.at))
     }
 
     /// Text as an owned string of at most `most` bytes.
     pub(super) fn string(&mut self, most: usize) -> Result<String, DecodeError> {
         let at = self.at;
-        let text = self.text()?;
-        if text.len() > most {
-            return Err(DecodeError::TooLong { at, most });
-        }
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        let text = self.str()?;
+        if text.len() > most { Err(DecodeError::TooLong { at, most }) } else { Ok(text.to_owned()) }
+    }
+
+    /// Text, where it stands.
+    pub(super) fn str(&mut self) -> Result<&str, DecodeError> {
+        let at = self.at;
+        let text = self.unchecked_text()?;
+        std::str::from_utf8(text).map_err(|_| DecodeError::WrongType { at, wanted: "text in UTF-8" })
+    }
+
+    /// The bytes of a text, which may be no UTF-8.
+    fn unchecked_text(&mut self) -> Result<&[u8], DecodeError> {
+        let length = self.argument(TEXT, DecodeError::WrongType { at: self.at, wanted: "text" })?;
+        let range = self.take(length)?;
+        Ok(&self.frame[range])
     }
 
     pub(super) fn bytes(&mut self) -> Result<Bytes, DecodeError> {
-        let at = self.at;
-        match self.pull()? {
-            Header::Bytes(Some(length)) => self.take(length),
-            _ => Err(DecodeError::WrongType { at, wanted: "bytes" }),
-        }
+        let length = self.argument(BYTES, DecodeError::WrongType { at: self.at, wanted: "bytes" })?;
+        let range = self.take(length)?;
+        Ok(self.frame.slice(range))
     }
 
     /// A flat array of names and values, at most `most` pairs.
     pub(super) fn headers(&mut self, most: usize) -> Result<HeaderMap, DecodeError> {
-        let at = self.at;
-        let Header::Array(Some(items)) = self.pull()? else {
-            return Err(DecodeError::WrongType { at, wanted: "an array of names and values" });
-        };
+        let wrong = DecodeError::WrongType { at: self.at, wanted: "an array of names and values" };
+        let items = self.argument(ARRAY, wrong.clone())?;
         if items % 2 != 0 {
-            return Err(DecodeError::WrongType { at, wanted: "an array of names and values" });
+            return Err(wrong);
         }
         if items / 2 > most {
             return Err(DecodeError::TooManyHeaders { most });
@@ -290,14 +278,9 @@ impl Reader {
     /// The name of a header.
     fn name(&mut self) -> Result<HeaderName, DecodeError> {
         let at = self.at;
-        let Header::Text(Some(length)) = self.pull()? else {
-            return Err(DecodeError::WrongType { at, wanted: "text" });
-        };
-        let rest = &self.frame[self.at..];
-        let name = rest.get(..length).ok_or(DecodeError::Truncated)?;
-        self.at += length;
-        match FREQUENT.iter().find(|frequent| frequent.as_str().as_bytes() == name) {
-            Some(frequent) => Ok(frequent.clone()),
+        let name = self.unchecked_text()?;
+        match frequent(name) {
+            Some(frequent) => Ok(frequent),
             None => HeaderName::from_bytes(name).map_err(|_| DecodeError::BadHeader { at }),
         }
     }
@@ -376,11 +359,35 @@ impl Reader {
         }
     }
 
-    fn pull(&mut self) -> Result<Header, DecodeError> {
-        if let Some((header, length)) = short(&self.frame[self.at..]) {
-            self.at += length;
-            return Ok(header);
+    /// The length or count that the next head of this major type has; `wrong` if it is of another one, or of none.
+    #[inline]
+    fn argument(&mut self, major: u8, wrong: DecodeError) -> Result<usize, DecodeError> {
+        match self.short(major) {
+            Some(argument) => Ok(usize::from(argument)),
+            None => match (major, self.pull()?) {
+                (BYTES, Header::Bytes(Some(length))) | (TEXT, Header::Text(Some(length))) => Ok(length),
+                (ARRAY, Header::Array(Some(count))) | (MAP, Header::Map(Some(count))) => Ok(count),
+                _ => Err(wrong),
+            },
         }
+    }
+
+    /// The argument of the next head, if it is of this major type and has the form of nearly all: within three bytes (RFC 8949
+    /// section 3). The library reads all others, and would read these just so, but takes them apart in more steps than the
+    /// rest of a message costs.
+    #[inline]
+    fn short(&mut self, major: u8) -> Option<u16> {
+        let (argument, length) = match self.frame[self.at..] {
+            [first, ..] if first ^ (major << 5) < 24 => (u16::from(first ^ (major << 5)), 1),
+            [first, byte, ..] if first == major << 5 | 24 => (u16::from(byte), 2),
+            [first, high, low, ..] if first == major << 5 | 25 => (u16::from_be_bytes([high, low]), 3),
+            _ => return None,
+        };
+        self.at += length;
+        Some(argument)
+    }
+
+    fn pull(&mut self) -> Result<Header, DecodeError> {
         let at = self.at;
         let mut decoder = Decoder::from(&self.frame[at..]);
         let header = decoder.pull().map_err(|error| match error {
@@ -391,13 +398,32 @@ impl Reader {
         Ok(header)
     }
 
-    fn take(&mut self, length: usize) -> Result<Bytes, DecodeError> {
-        let end = self.at.checked_add(length).filter(|end| *end <= self.frame.len());
-        let end = end.ok_or(DecodeError::Truncated)?;
-        let taken = self.frame.slice(self.at..end);
-        self.at = end;
-        Ok(taken)
+    /// Where the next so many bytes stand, which it passes over.
+    fn take(&mut self, length: usize) -> Result<Range<usize>, DecodeError> {
+        let start = self.at;
+        let end = start.checked_add(length).filter(|end| *end <= self.frame.len());
+        self.at = end.ok_or(DecodeError::Truncated)?;
+        Ok(start..self.at)
     }
+}
+
+/// Names that many heads have, found by comparing them. The library looks for each that it knows in a table of all, and copies each
+/// that it doesn't know, such as what browsers tell of themselves.
+fn frequent(name: &[u8]) -> Option<HeaderName> {
+    macro_rules! among {
+        ($($frequent:literal)*) => {
+            match name {
+                $(_ if name == $frequent.as_bytes() => Some(const { HeaderName::from_static($frequent) }),)*
+                _ => None,
+            }
+        };
+    }
+    among!(
+        "accept" "accept-encoding" "accept-language" "cache-control" "content-length" "content-type" "cookie" "date"
+        "etag" "forwarded" "last-modified" "priority" "referer" "sec-ch-ua" "sec-ch-ua-mobile" "sec-ch-ua-platform"
+        "sec-fetch-dest" "sec-fetch-mode" "sec-fetch-site" "server" "user-agent" "vary" "x-forwarded-for"
+        "x-forwarded-host" "x-forwarded-proto"
+    )
 }
 
 #[cfg(test)]
@@ -407,14 +433,29 @@ mod tests {
     /// Whatever the short way reads or writes, the library reads and writes just so.
     #[test]
     fn short_heads_are_the_librarys() {
+        type Head = fn(usize) -> Header;
+        let heads: [(u8, Head); 5] = [
+            (POSITIVE, |number| Header::Positive(number as u64)),
+            (BYTES, |length| Header::Bytes(Some(length))),
+            (TEXT, |length| Header::Text(Some(length))),
+            (ARRAY, |count| Header::Array(Some(count))),
+            (MAP, |count| Header::Map(Some(count))),
+        ];
         let rests = [[0, 0, 0], [1, 2, 3], [23, 24, 0], [24, 255, 7], [255, 255, 255]];
         for (first, rest) in (0..=u8::MAX).flat_map(|first| rests.map(|rest| (first, rest))) {
             let bytes = [&[first][..], &rest].concat();
-            for end in 0..=bytes.len() {
-                let Some((header, length)) = short(&bytes[..end]) else { continue };
+            for (end, (major, head)) in (0..=bytes.len()).flat_map(|end| heads.map(|head| (end, head))) {
+                let mut reader = Reader::new(Bytes::copy_from_slice(&bytes[..end]));
+                let Some(argument) = reader.short(major) else { continue };
                 let mut decoder = Decoder::from(&bytes[..end]);
-                assert_eq!((decoder.pull().unwrap(), decoder.offset()), (header, length), "{bytes:?}");
+                let header = (decoder.pull().unwrap(), decoder.offset());
+                assert_eq!(header, (head(argument.into()), reader.at), "{bytes:?}");
             }
+        }
+        for (byte, flag) in [(TRUE, true), (FALSE, false)] {
+            assert_eq!(Reader::new(Bytes::from(vec![byte])).flag(), Ok(flag));
+            let header = Header::Simple(if flag { simple::TRUE } else { simple::FALSE });
+            assert_eq!(Decoder::from(&[byte][..]).pull().unwrap(), header);
         }
         for number in (0..70_000).chain([u64::from(u32::MAX), u64::MAX - 1, u64::MAX]) {
             let length = usize::try_from(number).unwrap();

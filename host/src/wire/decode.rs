@@ -27,8 +27,6 @@ pub struct Limits {
 }
 
 /// What a frame held.
-// Nearly every frame holds a message: a box would cost an allocation for each.
-#[expect(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decoded {
     /// A message of this version.
@@ -117,7 +115,7 @@ impl Fields {
         match key {
             key::ID => self.id = reader.number()?,
             key::VALUE if matches!(self.kind, kind::HTTP_REQUEST | kind::WS_REQUEST) => {
-                let method = Method::from_bytes(&reader.text()?);
+                let method = Method::from_bytes(reader.str()?.as_bytes());
                 self.method = Some(method.map_err(|_| DecodeError::WrongType { at, wanted: "a method" })?);
             }
             key::VALUE => self.number = reader.number()?,
@@ -197,13 +195,13 @@ impl Fields {
         })
     }
 
-    fn into_request(self) -> Result<RequestStart, DecodeError> {
+    fn into_request(self) -> Result<Box<RequestStart>, DecodeError> {
         self.need(key::VALUE)?;
         self.need(key::TARGET)?;
         let (Some(method), Some(target)) = (self.method, self.target) else {
             unreachable!("both were read, or they would be missing");
         };
-        Ok(RequestStart {
+        Ok(Box::new(RequestStart {
             id: self.id,
             tunnel: self.name,
             exchange: self.exchange,
@@ -217,14 +215,15 @@ impl Fields {
             notes: self.notes,
             body: self.data,
             end: self.end,
-        })
+        }))
     }
 
-    fn into_response(self) -> Result<ResponseStart, DecodeError> {
+    fn into_response(self) -> Result<Box<ResponseStart>, DecodeError> {
         let status: u16 = self.narrow("a status")?;
         let status = StatusCode::from_u16(status)
             .map_err(|_| DecodeError::WrongType { at: 0, wanted: "a status from 100 to 999" })?;
-        Ok(ResponseStart { id: self.id, status, headers: self.headers, body: self.data, end: self.end })
+        let Self { id, headers, data: body, end, .. } = self;
+        Ok(Box::new(ResponseStart { id, status, headers, body, end }))
     }
 
     fn into_registration_response(self) -> Result<Message, DecodeError> {

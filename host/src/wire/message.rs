@@ -28,9 +28,9 @@ pub enum Message {
         outcome: Result<Registered, Refusal>,
     },
     /// From the proxy: a visitor's request.
-    HttpRequest(RequestStart),
+    HttpRequest(Box<RequestStart>),
     /// From the client: an interim (1xx) or the final response.
-    HttpResponse(ResponseStart),
+    HttpResponse(Box<ResponseStart>),
     /// From both: the next piece of a body.
     Body(BodyPart),
     /// From both: more bytes that the other side may send on this exchange.
@@ -50,9 +50,9 @@ pub enum Message {
         detail: String,
     },
     /// From the proxy: a visitor wants a WebSocket. Method GET, no body.
-    WsRequest(RequestStart),
+    WsRequest(Box<RequestStart>),
     /// From the client: 101 when the origin accepted, else the origin's refusal, which may have a body.
-    WsResponse(ResponseStart),
+    WsResponse(Box<ResponseStart>),
     /// From both: a WebSocket message, or a piece of one.
     WsMessage(WsPart),
     /// From both: this direction of the WebSocket has ended.
@@ -166,6 +166,13 @@ pub struct ResponseStart {
     pub body: Bytes,
     /// Whether this is the whole body.
     pub end: bool,
+}
+
+impl ResponseStart {
+    /// A status and no headers; more follows.
+    pub fn bare(id: ExchangeNumber, status: StatusCode) -> Box<Self> {
+        Box::new(Self { id, status, headers: HeaderMap::new(), body: Bytes::new(), end: false })
+    }
 }
 
 /// A piece of a body.

@@ -1,6 +1,6 @@
 //! The names of tunnels: made from a key, or chosen and tied to one.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use base32::Alphabet;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -23,8 +23,10 @@ const MAX_LABEL: usize = 63;
 /// - made from a key: 52 characters of lower-case base32, the first label of its hostname;
 /// - a chosen label, `blog`, the first label of its hostname; never 52 characters of base32;
 /// - a chosen hostname of its own, `www.example.org`; never without a dot.
+///
+/// Each exchange has one of its own; clones share the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TunnelName(Box<str>);
+pub struct TunnelName(Arc<str>);
 
 /// What a key is called: the name that is made from it, without a session's label.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

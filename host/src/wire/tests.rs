@@ -127,10 +127,10 @@ fn message() -> impl Strategy<Value = Message> {
             let retry_after = retry.then(|| Duration::from_secs(id));
             Message::RegistrationResponse { id, outcome: Err(Refusal { code, text, retry, retry_after }) }
         }),
-        request().prop_map(Message::HttpRequest),
-        request().prop_map(Message::WsRequest),
-        response().prop_map(Message::HttpResponse),
-        response().prop_map(Message::WsResponse),
+        request().prop_map(|start| Message::HttpRequest(Box::new(start))),
+        request().prop_map(|start| Message::WsRequest(Box::new(start))),
+        response().prop_map(|start| Message::HttpResponse(Box::new(start))),
+        response().prop_map(|start| Message::WsResponse(Box::new(start))),
         (id.clone(), data(), any::<bool>(), prop::option::of(headers())).prop_map(
             |(id, data, end, trailers)| {
                 let trailers = trailers.filter(|_| end);

@@ -70,13 +70,7 @@ async fn an_accepted_websocket_that_ends_at_once_is_no_panic() {
     });
     client.next().await.unwrap().unwrap();
     let status = StatusCode::SWITCHING_PROTOCOLS;
-    let m = Message::WsResponse(ResponseStart {
-        id: 1,
-        status,
-        headers: HeaderMap::new(),
-        body: Bytes::new(),
-        end: true,
-    });
+    let m = Message::WsResponse(Box::new(ResponseStart { end: true, ..*ResponseStart::bare(1, status) }));
     client.send(Frame::Binary(m.encode())).await.unwrap();
     let joined = request.await;
     assert!(!joined.as_ref().is_err_and(tokio::task::JoinError::is_panic), "panicked: {joined:?}");
@@ -144,12 +138,10 @@ async fn closed_websockets_do_not_pile_up() {
         loop {
             match tokio::time::timeout(Duration::from_secs(1), client.next()).await {
                 Ok(Some(Ok(Frame::Binary(b)))) => {
-                    if let Ok(crate::wire::Decoded::Message(Message::WsRequest(RequestStart {
-                        id: got,
-                        ..
-                    }))) = Message::decode(b, &crate::wire::Limits { headers: 100 })
+                    if let Ok(crate::wire::Decoded::Message(Message::WsRequest(start))) =
+                        Message::decode(b, &crate::wire::Limits { headers: 100 })
                     {
-                        assert_eq!(got, id);
+                        assert_eq!(start.id, id);
                         break;
                     }
                 }
@@ -158,13 +150,7 @@ async fn closed_websockets_do_not_pile_up() {
             }
         }
         for m in [
-            Message::WsResponse(ResponseStart {
-                id,
-                status,
-                headers: HeaderMap::new(),
-                body: Bytes::new(),
-                end: false,
-            }),
+            Message::WsResponse(ResponseStart::bare(id, status)),
             Message::WsTeardown { id, code: 1000, reason: String::new() },
         ] {
             client.send(Frame::Binary(m.encode())).await.unwrap();
@@ -247,10 +233,9 @@ fn a_late_100_is_not_sent() {
         body: Bytes::new(),
         end: false,
     };
-    mux.receive(Message::HttpRequest(start), || (), now).unwrap();
-    let r = |status, end| ResponseStart { id: 1, status, headers: HeaderMap::new(), body: Bytes::new(), end };
-    mux.respond(r(StatusCode::OK, false), false);
-    mux.respond(r(StatusCode::CONTINUE, false), false);
+    mux.receive(Message::HttpRequest(Box::new(start)), || (), now).unwrap();
+    mux.respond(ResponseStart::bare(1, StatusCode::OK), false);
+    mux.respond(ResponseStart::bare(1, StatusCode::CONTINUE), false);
     let mut n = 0;
     while mux.transmit().is_some() {
         n += 1;

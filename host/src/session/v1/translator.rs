@@ -182,13 +182,8 @@ impl Translator {
             return self.too_large(number);
         }
         if !start.end && hygiene::expects_continue(&start.headers) {
-            self.arrivals.push_back(Message::HttpResponse(ResponseStart {
-                id: number,
-                status: StatusCode::CONTINUE,
-                headers: HeaderMap::new(),
-                body: Bytes::new(),
-                end: false,
-            }));
+            let response = ResponseStart::bare(number, StatusCode::CONTINUE);
+            self.arrivals.push_back(Message::HttpResponse(response));
         }
         self.collect(number, &start.body, start.end, now);
     }
@@ -261,13 +256,8 @@ impl Translator {
         let end = body.is_empty();
         exchange.down.body(body);
         exchange.stage = Stage::Answered;
-        self.arrivals.push_back(Message::HttpResponse(ResponseStart {
-            id: number,
-            status,
-            headers,
-            body: first,
-            end,
-        }));
+        let response = Box::new(ResponseStart { id: number, status, headers, body: first, end });
+        self.arrivals.push_back(Message::HttpResponse(response));
         if end {
             self.remove(number);
         } else {

@@ -79,8 +79,8 @@ fn answer(id: &Value, body: &[u8]) -> Value {
     document("http-response", id, members)
 }
 
-fn request(number: u64, target: &'static str, end: bool) -> RequestStart {
-    RequestStart {
+fn request(number: u64, target: &'static str, end: bool) -> Box<RequestStart> {
+    Box::new(RequestStart {
         id: number,
         tunnel: None,
         exchange: 0x0123_4567_89ab_cdef,
@@ -94,7 +94,7 @@ fn request(number: u64, target: &'static str, end: bool) -> RequestStart {
         notes: Notes::default(),
         body: Bytes::new(),
         end,
-    }
+    })
 }
 
 fn part(id: u64, data: Vec<u8>, end: bool) -> Message {

@@ -1,8 +1,7 @@
 //! The translator's part for WebSockets: text messages in order, and the end. This dialect has no close codes, no pings and no
 //! binary messages.
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use jiff::Timestamp;
 
 use super::{
@@ -59,13 +58,8 @@ impl Translator {
         if matches!(stage, Stage::Wished { subprotocol: true }) {
             self.losses.count(Loss::Subprotocol);
         }
-        self.arrivals.push_back(Message::WsResponse(ResponseStart {
-            id: number,
-            status: StatusCode::SWITCHING_PROTOCOLS,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            end: false,
-        }));
+        let response = ResponseStart::bare(number, StatusCode::SWITCHING_PROTOCOLS);
+        self.arrivals.push_back(Message::WsResponse(response));
     }
 
     pub(super) fn visitor_says(&mut self, part: &WsPart, now: Timestamp) {
