@@ -14,6 +14,7 @@ mod admin;
 pub mod admission;
 mod answer;
 mod attach;
+mod charset;
 pub mod config;
 mod cores;
 pub mod door;

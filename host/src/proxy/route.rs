@@ -14,7 +14,7 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
-use super::{Config, Registration};
+use super::{Config, Registration, charset::Charset};
 use crate::wire::TunnelName;
 
 /// Below it, the path of the proxy's own host names the tunnel.
@@ -22,6 +22,9 @@ const BY_PATH: &str = "/proxy/request/";
 
 /// Longest authority in bytes: a name has 253 at most, and a port five.
 const MAX_AUTHORITY: usize = 300;
+
+/// The characters of hosts, but for those of IPv6 addresses.
+const NAME: Charset = Charset::alphanumeric_and(b"-._~");
 
 /// The names by which a proxy is reached, in the form in which hosts are compared.
 #[derive(Debug, Clone)]
@@ -198,7 +201,7 @@ pub(crate) fn target(
         (None, Some(host)) => host,
         (None, None) => return Ok(Target { authority: String::new(), path }),
     };
-    check_authority(authority)?;
+    check_authority(authority.as_bytes())?;
     Ok(Target { authority: authority.to_owned(), path })
 }
 
@@ -206,21 +209,37 @@ pub(crate) fn target(
 ///
 /// # Errors
 /// It isn't one.
-pub(crate) fn check_authority(authority: &str) -> Result<(), BadTarget> {
+pub(crate) fn check_authority(authority: &[u8]) -> Result<(), BadTarget> {
+    if authority.len() > MAX_AUTHORITY {
+        return Err(BadTarget::BadHost);
+    }
+    if is_usual(authority) {
+        return Ok(());
+    }
+    let authority = std::str::from_utf8(authority).map_err(|_| BadTarget::BadHost)?;
     let parsed: Authority = authority.parse().map_err(|_| BadTarget::BadHost)?;
     // RFC 9110 section 4.2.4: user information in a target is an attempt to disguise its host.
     let port = authority.rsplit_once(':').filter(|(_, port)| !port.is_empty() && !port.ends_with(']'));
     let bad_port = port.is_some() && parsed.port_u16().is_none();
     // RFC 3986 lets a name have commas, semicolons and the like, which no DNS has, and which some programs split at.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
-    if parsed.host().is_empty()
-        || !authority.bytes().all(plain)
-        || bad_port
-        || authority.len() > MAX_AUTHORITY
-    {
+    if parsed.host().is_empty() || !authority.bytes().all(plain) || bad_port {
         return Err(BadTarget::BadHost);
     }
     Ok(())
+}
+
+/// Whether it is a name or an IPv4 address, with a port or without: what nearly everybody sends, known at one look.
+fn is_usual(authority: &[u8]) -> bool {
+    let (name, port) = authority.split_at(NAME.span(authority));
+    let port = match port {
+        [] => return !name.is_empty(),
+        // Of five digits some are too many.
+        [b':', port @ ..] if (1..5).contains(&port.len()) => port,
+        [b':', port @ ..] if port.len() == 5 && port[0] < b'6' => port,
+        _ => return false,
+    };
+    !name.is_empty() && port.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether two authorities lead to one host and port, by a scheme that has a port of its own.
