@@ -21,6 +21,7 @@ use super::{
     observe,
     outgoing::Outgoing,
     pace::{PacedIo, Slow},
+    recall::Recall,
     strict::{self, Bounds, StrictIo, asks_for_another},
     unreadable, upgrade, visitor,
 };
@@ -48,6 +49,7 @@ pub(super) struct Connection {
     /// Where interim responses go, if they can go anywhere.
     pub(super) interims: Option<Interims>,
     pub(super) unread: Unread,
+    pub(super) recall: Recall,
 }
 
 /// One connection, from its first request to its last answer.
@@ -55,8 +57,13 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let (peer, place) = (arrived.peer, arrived.place.clone());
     let (io, watch) = watched(&shared, stream, &arrived);
     let Watch { unread, interims, door } = watch;
-    let connection =
-        Arc::new(Connection { shared: shared.clone(), arrived, interims: Some(interims.clone()), unread });
+    let connection = Arc::new(Connection {
+        shared: shared.clone(),
+        arrived,
+        interims: Some(interims.clone()),
+        unread,
+        recall: Recall::default(),
+    });
     let service = {
         let (interims, door) = (interims.clone(), door.clone());
         service_fn(move |request| answer(connection.clone(), interims.turn(), door.clone(), request))

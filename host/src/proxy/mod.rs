@@ -35,6 +35,7 @@ mod pace;
 mod page;
 mod plain;
 pub mod policy;
+mod recall;
 mod roster;
 mod route;
 mod shared;

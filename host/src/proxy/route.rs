@@ -275,17 +275,26 @@ impl Names {
         }
     }
 
+    /// The tunnel that an authority stands for whatever the path is, and whatever rules come: one whose name is its label under the
+    /// domain.
+    pub(crate) fn lasting(&self, authority: &str) -> Option<TunnelName> {
+        labelled(self.label_of(&plain(host_of(authority)))?)
+    }
+
+    /// What stands before the domain. A host of our own may well stand under it too, e.g. `proxy.example.com`.
+    fn label_of<'h>(&self, host: &'h str) -> Option<&'h str> {
+        let label = host.strip_suffix(&self.domain)?.strip_suffix('.')?;
+        (!self.own.contains(host)).then_some(label)
+    }
+
     /// Decides where a request goes. Case, port and a trailing dot of the host don't matter.
     pub(crate) fn route(&self, target: &Target) -> Route {
         let host = plain(host_of(&target.authority));
-        if let Some(label) = host.strip_suffix(&self.domain).and_then(|rest| rest.strip_suffix('.')) {
-            // A host of our own may well stand under the domain, e.g. `proxy.example.com`.
-            if !self.own.contains(&host) {
-                return match label.parse::<TunnelName>() {
-                    Ok(name) if !name.is_hostname() => Route::Tunnel { name, target: target.path.clone() },
-                    _ => Route::NotAName,
-                };
-            }
+        if let Some(label) = self.label_of(&host) {
+            return match labelled(label) {
+                Some(name) => Route::Tunnel { name, target: target.path.clone() },
+                None => Route::NotAName,
+            };
         }
         if self.is_own(&host) {
             return self.own(&target.path);
@@ -375,6 +384,10 @@ impl Base {
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Some(Self { scheme: url.scheme_str()?.to_owned(), authority: url.authority()?.to_string(), port })
     }
+}
+
+fn labelled(label: &str) -> Option<TunnelName> {
+    label.parse().ok().filter(|name: &TunnelName| !name.is_hostname())
 }
 
 fn own(path: &PathAndQuery) -> Route {

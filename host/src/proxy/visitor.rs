@@ -32,6 +32,7 @@ use super::{
     pace::{Patience, Slow, SlowVisitors},
     page::Form,
     plain,
+    recall::Host,
     route::{self, Own, Route, Target},
     strict::Violation,
     upgrade::{self, BadOffer, Offer},
@@ -180,7 +181,11 @@ fn dispatch<'a>(
         let answer = async move { plain::answer(shared, &target, exchange, form).await };
         return Ok(Onward::Plain(Box::pin(answer)));
     }
-    let route = shared.names.route(&target);
+    let host = connection.recall.host(&target.authority, || named(connection, &target.authority));
+    let route = match host.tunnel.clone() {
+        Some(name) => Route::Tunnel { name, target: target.path.clone() },
+        None => shared.names.route(&target),
+    };
     if connection.arrived.place.is_spare() && !route.is_for_clients() {
         return own(own::full(exchange, form));
     }
@@ -190,7 +195,7 @@ fn dispatch<'a>(
         }
         Route::Tunnel { name, target: path } => {
             let outcome = shared.metrics.outcome();
-            let destination = Destination { name, path, target };
+            let destination = Destination { name, path, target, host };
             match forward(connection, exchange, form, request, destination, observed) {
                 Ok(forwarded) => Ok(Onward::Tunnel(Forwarding { outcome, forwarded })),
                 Err(failure) => Err(failure.count(outcome)),
@@ -231,6 +236,7 @@ struct Destination {
     path: PathAndQuery,
     /// What the visitor named.
     target: Target,
+    host: Arc<Host>,
 }
 
 /// An exchange with a tunnel that is under way.
@@ -302,6 +308,24 @@ fn refuse(reason: BadOffer, exchange: ExchangeId, form: Form) -> Failure {
     ForwardError::new(ErrorKind::BadRequest, detail).into()
 }
 
+fn arrival<'a>(connection: &'a Connection, authority: &'a str) -> hygiene::Arrival<'a> {
+    hygiene::Arrival {
+        peer: connection.arrived.peer,
+        scheme: connection.arrived.scheme(),
+        authority,
+        trusted: &connection.shared.config.trusted_proxies,
+    }
+}
+
+/// A host that this connection hasn't just asked for.
+fn named(connection: &Connection, authority: &str) -> Host {
+    Host {
+        tunnel: connection.shared.names.lasting(authority),
+        description: hygiene::Description::of(&arrival(connection, authority)),
+        authority: authority.to_owned(),
+    }
+}
+
 fn build(
     connection: &Connection,
     exchange: ExchangeId,
@@ -309,16 +333,11 @@ fn build(
     destination: Destination,
     websocket: bool,
 ) -> Request {
-    let Destination { name, path, target } = destination;
+    let Destination { name, path, target, host } = destination;
     let (mut parts, body) = request.into_parts();
     let kind = if websocket { RequestKind::WebSocket } else { RequestKind::Http };
-    let arrival = hygiene::Arrival {
-        peer: connection.arrived.peer,
-        scheme: connection.arrived.scheme(),
-        authority: &target.authority,
-        trusted: &connection.shared.config.trusted_proxies,
-    };
-    let visitor = hygiene::request(&mut parts.headers, kind, &arrival);
+    let arrival = arrival(connection, &target.authority);
+    let visitor = hygiene::request(&mut parts.headers, kind, &arrival, &host.description);
     // Nobody may look into the body before the far end asks for it: hyper sends `100 Continue` on the first look.
     let body = if body.is_end_stream() { Body::empty() } else { Body::stream(body) };
     Request {
