@@ -45,7 +45,7 @@ fn plain(bytes: &[u8]) -> usize {
         // only behind it.
         let word = u64::from_le_bytes(*word);
         let controls = word.wrapping_sub(EACH * 0x20) & !word;
-        let deletes = (word ^ EACH * 0x7f).wrapping_sub(EACH) & !word;
+        let deletes = (word ^ (EACH * 0x7f)).wrapping_sub(EACH) & !word;
         let found = (controls | deletes) & (EACH * 0x80);
         if found != 0 {
             return at * 8 + found.trailing_zeros() as usize / 8;
