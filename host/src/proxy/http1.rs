@@ -25,6 +25,7 @@ use super::{
     strict::{self, Bounds, StrictIo, asks_for_another},
     unreadable, upgrade, visitor,
 };
+use crate::exchange::VisitorAddress;
 
 /// How long a draining node keeps connections that are unused: a balancer's next request may be on its way on each of them, and
 /// if it is met by a close, nobody knows whether it was acted on. Those that are used are told to be the last by the answer.
@@ -49,7 +50,21 @@ pub(super) struct Connection {
     /// Where interim responses go, if they can go anywhere.
     pub(super) interims: Option<Interims>,
     pub(super) unread: Unread,
+    /// The other end, as it is told if nobody vouches for another.
+    pub(super) peer: VisitorAddress,
     pub(super) recall: Recall,
+}
+
+impl Connection {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        arrived: Arrived,
+        interims: Option<Interims>,
+        unread: Unread,
+    ) -> Self {
+        let peer = VisitorAddress::written(arrived.peer);
+        Self { shared, arrived, interims, unread, peer, recall: Recall::default() }
+    }
 }
 
 /// One connection, from its first request to its last answer.
@@ -57,13 +72,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let (peer, place) = (arrived.peer, arrived.place.clone());
     let (io, watch) = watched(&shared, stream, &arrived);
     let Watch { unread, interims, door } = watch;
-    let connection = Arc::new(Connection {
-        shared: shared.clone(),
-        arrived,
-        interims: Some(interims.clone()),
-        unread,
-        recall: Recall::default(),
-    });
+    let connection = Arc::new(Connection::new(shared.clone(), arrived, Some(interims.clone()), unread));
     let service = {
         let (interims, door) = (interims.clone(), door.clone());
         service_fn(move |request| answer(connection.clone(), interims.turn(), door.clone(), request))

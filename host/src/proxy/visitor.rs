@@ -338,6 +338,7 @@ fn build(
     let kind = if websocket { RequestKind::WebSocket } else { RequestKind::Http };
     let arrival = arrival(connection, &target.authority);
     let visitor = hygiene::request(&mut parts.headers, kind, &arrival, &host.description);
+    let is_peer = visitor.address == connection.arrived.peer;
     // Nobody may look into the body before the far end asks for it: hyper sends `100 Continue` on the first look.
     let body = if body.is_end_stream() { Body::empty() } else { Body::stream(body) };
     Request {
@@ -353,9 +354,9 @@ fn build(
         context: Context {
             exchange,
             tunnel: name,
-            visitor: Some(visitor.address),
+            visitor: Some(if is_peer { connection.peer.clone() } else { visitor.address.into() }),
             // What a web server in front agreed on with us says nothing of its visitor.
-            tls: connection.arrived.tls.clone().filter(|_| visitor.address == connection.arrived.peer),
+            tls: connection.arrived.tls.clone().filter(|_| is_peer),
             notes: Default::default(),
             interim: None,
             witness: None,

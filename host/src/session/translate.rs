@@ -1,5 +1,7 @@
 //! Between the values on the wire and those of an exchange.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use crate::{
@@ -30,7 +32,7 @@ pub(super) fn start_of(
         authority: head.authority,
         target: head.target,
         headers: head.headers,
-        visitor: context.visitor.map(|address| address.to_string()),
+        visitor: context.visitor.as_ref().map(ToString::to_string),
         tls: context.tls.clone(),
         notes: context.notes.clone(),
         body,
@@ -53,7 +55,8 @@ pub(super) fn head_of(start: RequestStart, kind: RequestKind) -> (RequestHead, B
 
 /// What the answering side knows of an exchange.
 pub(super) fn context_of(start: &RequestStart, tunnel: TunnelName) -> Context {
-    let visitor = start.visitor.as_deref().and_then(|address| address.parse().ok());
+    let visitor =
+        start.visitor.as_deref().and_then(|address| Some(address.parse::<SocketAddr>().ok()?.into()));
     let notes = start.notes.clone();
     Context {
         exchange: ExchangeId(start.exchange),

@@ -27,7 +27,6 @@ use super::{
     door::{Arrived, Stream},
     http1::Connection,
     linger::Lingering,
-    recall::Recall,
     visitor::{self, Unfit},
 };
 use crate::exchange::hygiene;
@@ -74,13 +73,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let streams = Streams::new(shared.visitors.clone(), shared.http2.stalled.clone());
     let mut open = streams.open();
     let builder = builder(streams, &shared.config.limits, trusted);
-    let connection = Arc::new(Connection {
-        shared: shared.clone(),
-        arrived,
-        interims: None,
-        unread,
-        recall: Recall::default(),
-    });
+    let connection = Arc::new(Connection::new(shared.clone(), arrived, None, unread));
     let service = service_fn(move |request| {
         let connection = connection.clone();
         let busy = connection.arrived.place.busy();
