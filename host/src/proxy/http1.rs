@@ -159,35 +159,39 @@ fn watched(shared: &Arc<Shared>, stream: Stream, arrived: &Arrived) -> (VisitorI
 }
 
 /// Answers one request, and says what comes of the connection with it.
-async fn answer(
+// An async function would have room for its arguments twice.
+#[expect(clippy::manual_async_fn)]
+fn answer(
     connection: Arc<Connection>,
     turn: Turn,
     door: strict::Door,
     request: http::Request<Incoming>,
-) -> Result<http::Response<Outgoing>, Infallible> {
-    let busy = connection.arrived.place.busy();
-    let upgrade = request.extensions().get::<OnUpgrade>().cloned();
-    let waits = asks_for_another(request.headers().get_all(UPGRADE).iter().map(HeaderValue::as_bytes));
-    // What the HTTP library keeps of this for each connection, and moves for each request, stays small.
-    let mut response = Box::pin(visitor::answer(connection.clone(), request)).await;
-    // Whatever goes on from here is an exchange, and holds the place by itself.
-    drop(busy);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        door.grant();
-        turn.for_ever();
-        return Ok(response);
+) -> impl Future<Output = Result<http::Response<Outgoing>, Infallible>> {
+    async move {
+        let busy = connection.arrived.place.busy();
+        let upgrade = request.extensions().get::<OnUpgrade>().cloned();
+        let waits = asks_for_another(request.headers().get_all(UPGRADE).iter().map(HeaderValue::as_bytes));
+        // What the HTTP library keeps of this for each connection, and moves for each request, stays small.
+        let mut response = Box::pin(visitor::answer(&connection, request)).await;
+        // Whatever goes on from here is an exchange, and holds the place by itself.
+        drop(busy);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            door.grant();
+            turn.for_ever();
+            return Ok(response);
+        }
+        if let Some(upgrade) = upgrade {
+            connection.shared.visitors.spawn(upgrade::refused(upgrade));
+        }
+        if waits {
+            // What follows was meant for another protocol, and is never read (RFC 9931).
+            connection.unread.mark();
+        }
+        if waits || connection.shared.drain.is_cancelled() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response.map(|body| body.during(turn)))
     }
-    if let Some(upgrade) = upgrade {
-        connection.shared.visitors.spawn(upgrade::refused(upgrade));
-    }
-    if waits {
-        // What follows was meant for another protocol, and is never read (RFC 9931).
-        connection.unread.mark();
-    }
-    if waits || connection.shared.drain.is_cancelled() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response.map(|body| body.during(turn)))
 }
 
 /// Lets go of a connection that didn't end by itself.

@@ -45,42 +45,45 @@ use crate::{
     wire::TunnelName,
 };
 
-/// Answers one request, whatever comes of it.
-pub(super) async fn answer(
-    connection: Arc<Connection>,
+/// Answers one request, whatever comes of it. All is done at once that can be, so that what waits is small.
+pub(super) fn answer(
+    connection: &Arc<Connection>,
     request: http::Request<Incoming>,
-) -> http::Response<Outgoing> {
+) -> impl Future<Output = http::Response<Outgoing>> {
     let exchange = connection.shared.ids.next();
     let form = Form::of(request.headers());
     let head_only = request.method() == Method::HEAD;
     let call = grpc::is_call(request.headers());
     // From here on: whoever answers without having read the body has to say so.
     let observed = Observed::begin(&connection.shared, &connection.arrived, exchange, &request);
-    let request = request.map(|inner| VisitorBody::new(inner, &connection, &observed));
-    let answered = match dispatch(&connection, exchange, form, request, &observed) {
-        Ok(Onward::Tunnel(forwarding)) => forwarding.answered().await,
-        Ok(Onward::Client(answer)) => Ok(answer.await),
-        Ok(Onward::Plain(answer)) => Err(Failure::Answered(Box::new(answer.await))),
-        Err(failure) => Err(failure),
-    };
-    let response = match answered {
-        Ok(response) => {
-            observed.answered();
-            response
-        }
-        Err(Failure::Forward(error)) => {
-            observed.failed(&error);
-            let mut response = answer::failure(&error, exchange, form);
-            if call {
-                let status = response.status();
-                grpc::tell(response.headers_mut(), status, error.detail());
+    let request = request.map(|inner| VisitorBody::new(inner, connection, &observed));
+    let onward = dispatch(connection, exchange, form, request, &observed);
+    async move {
+        let answered = match onward {
+            Ok(Onward::Tunnel(forwarding)) => forwarding.answered().await,
+            Ok(Onward::Client(answer)) => Ok(answer.await),
+            Ok(Onward::Plain(answer)) => Err(Failure::Answered(Box::new(answer.await))),
+            Err(failure) => Err(failure),
+        };
+        let response = match answered {
+            Ok(response) => {
+                observed.answered();
+                response
             }
-            without_body(response, head_only).map(Outgoing::from)
-        }
-        Err(Failure::Answered(response)) => without_body(*response, head_only).map(Outgoing::from),
-    };
-    observed.answering(status(&response));
-    secured(&connection, response.map(|body| body.observed(observed)))
+            Err(Failure::Forward(error)) => {
+                observed.failed(&error);
+                let mut response = answer::failure(&error, exchange, form);
+                if call {
+                    let status = response.status();
+                    grpc::tell(response.headers_mut(), status, error.detail());
+                }
+                without_body(response, head_only).map(Outgoing::from)
+            }
+            Err(Failure::Answered(response)) => without_body(*response, head_only).map(Outgoing::from),
+        };
+        observed.answering(status(&response));
+        secured(connection, response.map(|body| body.observed(observed)))
+    }
 }
 
 /// What the visitor was told: a WebSocket that was granted is 101, also where HTTP/2 says 200.
@@ -256,8 +259,8 @@ struct Forwarded<'a> {
 
 impl Forwarding<'_> {
     async fn answered(self) -> Result<http::Response<Outgoing>, Failure> {
-        let Self { outcome, forwarded: Forwarded { answer, gate, offer, method, open } } = self;
-        let answer = answer.await;
+        let Self { outcome, forwarded: Forwarded { mut answer, gate, offer, method, open } } = self;
+        let answer = (&mut answer).await;
         drop(gate);
         match answer.and_then(|answer| finish(answer, offer, &method, open)) {
             Ok(response) => {

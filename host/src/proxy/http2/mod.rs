@@ -136,7 +136,7 @@ async fn answer(
 ) -> http::Response<Watched> {
     let fit = request::adapt(&mut request, connection.shared.config.limits.max_headers);
     let mut response = match fit {
-        Ok(()) => visitor::answer(connection, request).await,
+        Ok(()) => visitor::answer(&connection, request).await,
         Err(request::Refused::TooManyFields) => visitor::unfit(&connection, &request, Unfit::TooManyFields),
         Err(request::Refused::Lengths) => visitor::unfit(&connection, &request, Unfit::Lengths),
     };
