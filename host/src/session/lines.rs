@@ -98,7 +98,8 @@ impl Lines {
             Ok(()) => Ok(()),
             Err(TrySendError::Closed(command)) => Err(command),
             Err(TrySendError::Full(command)) => {
-                self.work.send(command).await.map_err(|SendError(command)| command)
+                // Seldom: each exchange would have room for it.
+                Box::pin(self.work.send(command)).await.map_err(|SendError(command)| command)
             }
         }
     }
