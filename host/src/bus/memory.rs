@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+
 use super::{
     Bus, Registration, Seat, SeatState, TooManySeats,
     table::{Offered, Table, nobody},
@@ -41,15 +43,14 @@ impl Bus for MemoryBus {
 
 impl Forward for MemoryBus {
     fn forward(&self, request: Request) -> ForwardFuture<'_> {
-        Box::pin(async move {
-            match self.table.offer(request, SeatState::TAKING).await {
-                Offered::Taken(result) => result,
-                Offered::Untaken(request, last) => {
-                    let known = self.table.knows(&request.context.tunnel);
-                    Err(nobody(last, known).unsent(request))
-                }
+        let answered = |offered| match offered {
+            Offered::Taken(result) => result,
+            Offered::Untaken(request, last) => {
+                let known = self.table.knows(&request.context.tunnel);
+                Err(nobody(last, known).unsent(request))
             }
-        })
+        };
+        Box::pin(self.table.offer(request, SeatState::TAKING).map(answered))
     }
 }
 

@@ -99,20 +99,28 @@ impl Table {
 
     /// Gives the request to the best seat in one of these states: those that stay before those that leave, and of these the
     /// least busy one. Tries others as long as it was provably never sent.
-    pub(super) async fn offer(&self, mut request: Request, states: RangeInclusive<SeatState>) -> Offered {
-        let mut tried = Vec::new();
-        let mut last = None;
-        while let Some(seat) = self.pick(&request.context.tunnel, &tried, &states) {
-            let mut error = match seat.to.forward(request).await {
-                Ok(answer) => return Offered::Taken(Ok(answer)),
-                Err(error) => error,
-            };
-            let Some(unsent) = error.take_unsent() else { return Offered::Taken(Err(error)) };
-            request = unsent;
-            tried.push(seat.id);
-            last = Some(error);
+    // An async function has room for its arguments twice.
+    #[expect(clippy::manual_async_fn)]
+    pub(super) fn offer(
+        &self,
+        mut request: Request,
+        states: RangeInclusive<SeatState>,
+    ) -> impl Future<Output = Offered> + Send {
+        async move {
+            let mut tried = Vec::new();
+            let mut last = None;
+            while let Some(seat) = self.pick(&request.context.tunnel, &tried, &states) {
+                let mut error = match seat.to.forward(request).await {
+                    Ok(answer) => return Offered::Taken(Ok(answer)),
+                    Err(error) => error,
+                };
+                let Some(unsent) = error.take_unsent() else { return Offered::Taken(Err(error)) };
+                request = unsent;
+                tried.push(seat.id);
+                last = Some(error);
+            }
+            Offered::Untaken(request, last)
         }
-        Offered::Untaken(request, last)
     }
 
     /// The core that works on the best seat.

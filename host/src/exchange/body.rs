@@ -19,7 +19,8 @@ pub struct Body(Inner);
 enum Inner {
     Empty,
     Full(Bytes),
-    Trailers(HeaderMap),
+    /// Few bodies have them, and all have room for what is here.
+    Trailers(Box<HeaderMap>),
     Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = ForwardError> + Send>>),
 }
 
@@ -37,7 +38,7 @@ impl Body {
 
     /// A body without data that ends with these trailers (RFC 9110 section 6.5).
     pub fn trailers(trailers: HeaderMap) -> Self {
-        Self(Inner::Trailers(trailers))
+        Self(Inner::Trailers(Box::new(trailers)))
     }
 
     /// A streamed body.
@@ -85,7 +86,7 @@ impl HttpBody for Body {
             Inner::Trailers(trailers) => {
                 let trailers = std::mem::take(trailers);
                 self.0 = Inner::Empty;
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+                Poll::Ready(Some(Ok(Frame::trailers(*trailers))))
             }
             Inner::Stream(stream) => stream.as_mut().poll_frame(cx),
         }

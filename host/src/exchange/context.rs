@@ -15,7 +15,7 @@ pub struct Context {
     /// The tunnel that the visitor asked for.
     pub tunnel: TunnelName,
     /// The visitor's address as the proxy established it.
-    pub visitor: Option<SocketAddr>,
+    pub visitor: Option<VisitorAddress>,
     /// What is established of the visitor's TLS, if the visitor came to the proxy by it.
     pub tls: Option<Arc<Tls>>,
     /// What plugins left for those further on. Never seen by visitor or origin.
@@ -33,6 +33,40 @@ impl fmt::Debug for Context {
             .field("tunnel", &self.tunnel)
             .field("visitor", &self.visitor)
             .finish_non_exhaustive()
+    }
+}
+
+/// A visitor's address, with its text where that is at hand: a session sends the text with each exchange.
+#[derive(Debug, Clone)]
+pub struct VisitorAddress {
+    address: SocketAddr,
+    text: Option<Arc<str>>,
+}
+
+impl VisitorAddress {
+    /// Writes the text once, for all exchanges of a connection.
+    pub fn written(address: SocketAddr) -> Self {
+        Self { address, text: Some(address.to_string().into()) }
+    }
+
+    /// Address and port; port 0 if it isn't known.
+    pub fn get(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl From<SocketAddr> for VisitorAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, text: None }
+    }
+}
+
+impl fmt::Display for VisitorAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.text {
+            Some(text) => f.write_str(text),
+            None => self.address.fmt(f),
+        }
     }
 }
 

@@ -57,8 +57,13 @@ pub struct Visitor {
 /// anew from the addresses above; `X-Real-IP` and the rest of the family (`-Port`, `-Prefix`, ...), which nothing
 /// here can check, go.
 ///
-/// The order of names, and of the values of one name, stays.
-pub fn request(headers: &mut HeaderMap, kind: RequestKind, arrival: &Arrival<'_>) -> Visitor {
+/// The order of names, and of the values of one name, stays. `alone` is what is said by this arrival alone.
+pub fn request(
+    headers: &mut HeaderMap,
+    kind: RequestKind,
+    arrival: &Arrival<'_>,
+    alone: &Description,
+) -> Visitor {
     let trusted = is_trusted(arrival.trusted, arrival.peer.ip());
     let trailers = wants_trailers(headers);
     let named = Named::of(headers);
@@ -76,7 +81,11 @@ pub fn request(headers: &mut HeaderMap, kind: RequestKind, arrival: &Arrival<'_>
         // The one transfer coding a hop may ask of the next; gRPC servers insist on it (RFC 9110 section 10.1.4).
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    describe(headers, arrival, &way);
+    if trusted {
+        Description::by(arrival, &way).put(headers);
+    } else {
+        alone.put(headers);
+    }
     way.visitor
 }
 
@@ -322,19 +331,61 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-fn describe(headers: &mut HeaderMap, arrival: &Arrival<'_>, way: &Way) {
-    let peer = arrival.peer.ip().to_canonical();
-    let mut text = String::with_capacity(128);
-    for ip in &way.before {
-        let _ = write!(text, "{ip}, ");
-    }
-    let _ = write!(text, "{peer}");
-    set(headers, X_FORWARDED_FOR, &text);
-    text.clear();
+/// What is said of a visitor, and of how they came.
+#[derive(Debug, Clone)]
+pub struct Description {
+    forwarded_for: Option<HeaderValue>,
+    forwarded: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+    scheme: Scheme,
+}
 
+impl Description {
+    /// What there is to say if the peer is the visitor: the same for all that comes from one peer by one scheme to one host.
+    pub fn of(arrival: &Arrival<'_>) -> Self {
+        Self::by(arrival, &Way::direct(arrival))
+    }
+
+    fn by(arrival: &Arrival<'_>, way: &Way) -> Self {
+        let peer = arrival.peer.ip().to_canonical();
+        let mut text = String::with_capacity(128);
+        for ip in &way.before {
+            let _ = write!(text, "{ip}, ");
+        }
+        let _ = write!(text, "{peer}");
+        let forwarded_for = value(&text);
+        text.clear();
+        forwarded(&mut text, &peer, arrival, way);
+        let host = Some(arrival.authority).filter(|host| !host.is_empty());
+        Self {
+            forwarded_for,
+            forwarded: value(&text),
+            host: host.and_then(value),
+            scheme: way.visitor.scheme,
+        }
+    }
+
+    /// Of these headers none may be there: what isn't said here isn't said at all.
+    fn put(&self, headers: &mut HeaderMap) {
+        let said = [
+            (X_FORWARDED_FOR, &self.forwarded_for),
+            (header::FORWARDED, &self.forwarded),
+            (X_FORWARDED_HOST, &self.host),
+        ];
+        for (name, value) in said {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme.as_str()));
+    }
+}
+
+/// Writes the value of `Forwarded`.
+fn forwarded(text: &mut String, peer: &IpAddr, arrival: &Arrival<'_>, way: &Way) {
     let host = arrival.authority;
     let last = way.before.len();
-    for (at, ip) in way.before.iter().chain([&peer]).enumerate() {
+    for (at, ip) in way.before.iter().chain([peer]).enumerate() {
         let _ = match ip {
             IpAddr::V4(ip) => write!(text, "for={ip}"),
             // RFC 7239 section 6: an IPv6 address stands in brackets, and brackets need quotes.
@@ -355,20 +406,11 @@ fn describe(headers: &mut HeaderMap, arrival: &Arrival<'_>, way: &Way) {
             text.push_str(", ");
         }
     }
-    set(headers, header::FORWARDED, &text);
-
-    if !host.is_empty() {
-        set(headers, X_FORWARDED_HOST, host);
-    }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(way.visitor.scheme.as_str()));
 }
 
 /// An authority that was parsed can't be an invalid value; were it one, the header would rather be missing.
-fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    match HeaderValue::from_str(text) {
-        Ok(value) => headers.insert(name, value),
-        Err(_) => headers.remove(name),
-    };
+fn value(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(text).ok()
 }
 
 /// RFC 9110 section 5.6.2; anything else must be quoted. A host with a port isn't a token.

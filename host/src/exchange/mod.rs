@@ -15,7 +15,7 @@ pub mod websocket;
 pub mod witness;
 
 pub use body::Body;
-pub use context::{Context, ExchangeId, Interim};
+pub use context::{Context, ExchangeId, Interim, VisitorAddress};
 pub use error::{Blame, ErrorKind, ForwardError};
 pub use request::{Request, RequestHead, RequestKind, Scheme};
 pub use response::{Accepted, Answer, Response};

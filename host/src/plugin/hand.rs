@@ -80,7 +80,7 @@ impl wit::HostRequest for State {
     }
 
     fn visitor_address(&mut self, _: Request) -> Reply<Option<String>> {
-        Ok(self.hand()?.context.visitor.map(|address| address.ip().to_string()))
+        Ok(self.hand()?.context.visitor.as_ref().map(|visitor| visitor.get().ip().to_string()))
     }
 
     fn visitor_tls(&mut self, _: Request) -> Reply<Option<types::TlsInfo>> {

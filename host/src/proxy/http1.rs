@@ -21,10 +21,11 @@ use super::{
     observe,
     outgoing::Outgoing,
     pace::{PacedIo, Slow},
+    recall::Recall,
     strict::{self, Bounds, StrictIo, asks_for_another},
     unreadable, upgrade, visitor,
 };
-use crate::wire;
+use crate::{exchange::VisitorAddress, wire};
 
 /// How long a draining node keeps connections that are unused: a balancer's next request may be on its way on each of them, and
 /// if it is met by a close, nobody knows whether it was acted on. Those that are used are told to be the last by the answer.
@@ -49,6 +50,21 @@ pub(super) struct Connection {
     /// Where interim responses go, if they can go anywhere.
     pub(super) interims: Option<Interims>,
     pub(super) unread: Unread,
+    /// The other end, as it is told if nobody vouches for another.
+    pub(super) peer: VisitorAddress,
+    pub(super) recall: Recall,
+}
+
+impl Connection {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        arrived: Arrived,
+        interims: Option<Interims>,
+        unread: Unread,
+    ) -> Self {
+        let peer = VisitorAddress::written(arrived.peer);
+        Self { shared, arrived, interims, unread, peer, recall: Recall::default() }
+    }
 }
 
 /// One connection, from its first request to its last answer.
@@ -56,8 +72,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let (peer, place) = (arrived.peer, arrived.place.clone());
     let (io, watch) = watched(&shared, stream, &arrived);
     let Watch { unread, interims, door } = watch;
-    let connection =
-        Arc::new(Connection { shared: shared.clone(), arrived, interims: Some(interims.clone()), unread });
+    let connection = Arc::new(Connection::new(shared.clone(), arrived, Some(interims.clone()), unread));
     let service = {
         let (interims, door) = (interims.clone(), door.clone());
         service_fn(move |request| answer(connection.clone(), interims.turn(), door.clone(), request))
@@ -144,35 +159,39 @@ fn watched(shared: &Arc<Shared>, stream: Stream, arrived: &Arrived) -> (VisitorI
 }
 
 /// Answers one request, and says what comes of the connection with it.
-async fn answer(
+// An async function would have room for its arguments twice.
+#[expect(clippy::manual_async_fn)]
+fn answer(
     connection: Arc<Connection>,
     turn: Turn,
     door: strict::Door,
     request: http::Request<Incoming>,
-) -> Result<http::Response<Outgoing>, Infallible> {
-    let busy = connection.arrived.place.busy();
-    let upgrade = request.extensions().get::<OnUpgrade>().cloned();
-    let waits = asks_for_another(request.headers().get_all(UPGRADE).iter().map(HeaderValue::as_bytes));
-    // What the HTTP library keeps of this for each connection, and moves for each request, stays small.
-    let mut response = Box::pin(visitor::answer(connection.clone(), request)).await;
-    // Whatever goes on from here is an exchange, and holds the place by itself.
-    drop(busy);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        door.grant();
-        turn.for_ever();
-        return Ok(response);
+) -> impl Future<Output = Result<http::Response<Outgoing>, Infallible>> {
+    async move {
+        let busy = connection.arrived.place.busy();
+        let upgrade = request.extensions().get::<OnUpgrade>().cloned();
+        let waits = asks_for_another(request.headers().get_all(UPGRADE).iter().map(HeaderValue::as_bytes));
+        // What the HTTP library keeps of this for each connection, and moves for each request, stays small.
+        let mut response = Box::pin(visitor::answer(&connection, request)).await;
+        // Whatever goes on from here is an exchange, and holds the place by itself.
+        drop(busy);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            door.grant();
+            turn.for_ever();
+            return Ok(response);
+        }
+        if let Some(upgrade) = upgrade {
+            connection.shared.visitors.spawn(upgrade::refused(upgrade));
+        }
+        if waits {
+            // What follows was meant for another protocol, and is never read (RFC 9931).
+            connection.unread.mark();
+        }
+        if waits || connection.shared.drain.is_cancelled() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response.map(|body| body.during(turn)))
     }
-    if let Some(upgrade) = upgrade {
-        connection.shared.visitors.spawn(upgrade::refused(upgrade));
-    }
-    if waits {
-        // What follows was meant for another protocol, and is never read (RFC 9931).
-        connection.unread.mark();
-    }
-    if waits || connection.shared.drain.is_cancelled() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response.map(|body| body.during(turn)))
 }
 
 /// Lets go of a connection that didn't end by itself.

@@ -66,12 +66,18 @@ impl Form {
 
 fn weighed(range: &str) -> Option<(Form, f32)> {
     let mut parts = range.split(';').map(str::trim);
-    let media = parts.next()?.to_ascii_lowercase();
-    let form = match media.as_str() {
-        "text/html" | "application/xhtml+xml" => Form::Html,
-        "text/plain" => Form::Text,
-        _ if media == "application/json" || media.ends_with("+json") => Form::Json,
-        _ => return None,
+    let media = parts.next()?.as_bytes();
+    let is = |name: &str| media.eq_ignore_ascii_case(name.as_bytes());
+    let form = if is("text/html") || is("application/xhtml+xml") {
+        Form::Html
+    } else if is("text/plain") {
+        Form::Text
+    } else if is("application/json")
+        || media.last_chunk().is_some_and(|end: &[u8; 5]| end.eq_ignore_ascii_case(b"+json"))
+    {
+        Form::Json
+    } else {
+        return None;
     };
     let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
     Some((form, weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0))))

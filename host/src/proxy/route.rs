@@ -14,7 +14,7 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
-use super::{Config, Registration};
+use super::{Config, Registration, charset::Charset};
 use crate::wire::TunnelName;
 
 /// Below it, the path of the proxy's own host names the tunnel.
@@ -22,6 +22,9 @@ const BY_PATH: &str = "/proxy/request/";
 
 /// Longest authority in bytes: a name has 253 at most, and a port five.
 const MAX_AUTHORITY: usize = 300;
+
+/// The characters of hosts, but for those of IPv6 addresses.
+const NAME: Charset = Charset::alphanumeric_and(b"-._~");
 
 /// The names by which a proxy is reached, in the form in which hosts are compared.
 #[derive(Debug, Clone)]
@@ -198,7 +201,7 @@ pub(crate) fn target(
         (None, Some(host)) => host,
         (None, None) => return Ok(Target { authority: String::new(), path }),
     };
-    check_authority(authority)?;
+    check_authority(authority.as_bytes())?;
     Ok(Target { authority: authority.to_owned(), path })
 }
 
@@ -206,21 +209,37 @@ pub(crate) fn target(
 ///
 /// # Errors
 /// It isn't one.
-pub(crate) fn check_authority(authority: &str) -> Result<(), BadTarget> {
+pub(crate) fn check_authority(authority: &[u8]) -> Result<(), BadTarget> {
+    if authority.len() > MAX_AUTHORITY {
+        return Err(BadTarget::BadHost);
+    }
+    if is_usual(authority) {
+        return Ok(());
+    }
+    let authority = std::str::from_utf8(authority).map_err(|_| BadTarget::BadHost)?;
     let parsed: Authority = authority.parse().map_err(|_| BadTarget::BadHost)?;
     // RFC 9110 section 4.2.4: user information in a target is an attempt to disguise its host.
     let port = authority.rsplit_once(':').filter(|(_, port)| !port.is_empty() && !port.ends_with(']'));
     let bad_port = port.is_some() && parsed.port_u16().is_none();
     // RFC 3986 lets a name have commas, semicolons and the like, which no DNS has, and which some programs split at.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
-    if parsed.host().is_empty()
-        || !authority.bytes().all(plain)
-        || bad_port
-        || authority.len() > MAX_AUTHORITY
-    {
+    if parsed.host().is_empty() || !authority.bytes().all(plain) || bad_port {
         return Err(BadTarget::BadHost);
     }
     Ok(())
+}
+
+/// Whether it is a name or an IPv4 address, with a port or without: what nearly everybody sends, known at one look.
+fn is_usual(authority: &[u8]) -> bool {
+    let (name, port) = authority.split_at(NAME.span(authority));
+    let port = match port {
+        [] => return !name.is_empty(),
+        // Of five digits some are too many.
+        [b':', port @ ..] if (1..5).contains(&port.len()) => port,
+        [b':', port @ ..] if port.len() == 5 && port[0] < b'6' => port,
+        _ => return false,
+    };
+    !name.is_empty() && port.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether two authorities lead to one host and port, by a scheme that has a port of its own.
@@ -256,17 +275,26 @@ impl Names {
         }
     }
 
+    /// The tunnel that an authority stands for whatever the path is, and whatever rules come: one whose name is its label under the
+    /// domain.
+    pub(crate) fn lasting(&self, authority: &str) -> Option<TunnelName> {
+        labelled(self.label_of(&plain(host_of(authority)))?)
+    }
+
+    /// What stands before the domain. A host of our own may well stand under it too, e.g. `proxy.example.com`.
+    fn label_of<'h>(&self, host: &'h str) -> Option<&'h str> {
+        let label = host.strip_suffix(&self.domain)?.strip_suffix('.')?;
+        (!self.own.contains(host)).then_some(label)
+    }
+
     /// Decides where a request goes. Case, port and a trailing dot of the host don't matter.
     pub(crate) fn route(&self, target: &Target) -> Route {
         let host = plain(host_of(&target.authority));
-        if let Some(label) = host.strip_suffix(&self.domain).and_then(|rest| rest.strip_suffix('.')) {
-            // A host of our own may well stand under the domain, e.g. `proxy.example.com`.
-            if !self.own.contains(&host) {
-                return match label.parse::<TunnelName>() {
-                    Ok(name) if !name.is_hostname() => Route::Tunnel { name, target: target.path.clone() },
-                    _ => Route::NotAName,
-                };
-            }
+        if let Some(label) = self.label_of(&host) {
+            return match labelled(label) {
+                Some(name) => Route::Tunnel { name, target: target.path.clone() },
+                None => Route::NotAName,
+            };
         }
         if self.is_own(&host) {
             return self.own(&target.path);
@@ -356,6 +384,10 @@ impl Base {
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Some(Self { scheme: url.scheme_str()?.to_owned(), authority: url.authority()?.to_string(), port })
     }
+}
+
+fn labelled(label: &str) -> Option<TunnelName> {
+    label.parse().ok().filter(|name: &TunnelName| !name.is_hostname())
 }
 
 fn own(path: &PathAndQuery) -> Route {

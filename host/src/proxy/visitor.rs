@@ -32,6 +32,7 @@ use super::{
     pace::{Patience, Slow, SlowVisitors},
     page::Form,
     plain,
+    recall::Host,
     route::{self, Own, Route, Target},
     strict::Violation,
     upgrade::{self, BadOffer, Offer},
@@ -44,42 +45,45 @@ use crate::{
     wire::TunnelName,
 };
 
-/// Answers one request, whatever comes of it.
-pub(super) async fn answer(
-    connection: Arc<Connection>,
+/// Answers one request, whatever comes of it. All is done at once that can be, so that what waits is small.
+pub(super) fn answer(
+    connection: &Arc<Connection>,
     request: http::Request<Incoming>,
-) -> http::Response<Outgoing> {
+) -> impl Future<Output = http::Response<Outgoing>> {
     let exchange = connection.shared.ids.next();
     let form = Form::of(request.headers());
     let head_only = request.method() == Method::HEAD;
     let call = grpc::is_call(request.headers());
     // From here on: whoever answers without having read the body has to say so.
     let observed = Observed::begin(&connection.shared, &connection.arrived, exchange, &request);
-    let request = request.map(|inner| VisitorBody::new(inner, &connection, &observed));
-    let answered = match dispatch(&connection, exchange, form, request, &observed) {
-        Ok(Onward::Tunnel(forwarding)) => forwarding.answered().await,
-        Ok(Onward::Client(answer)) => Ok(answer.await),
-        Ok(Onward::Plain(answer)) => Err(Failure::Answered(Box::new(answer.await))),
-        Err(failure) => Err(failure),
-    };
-    let response = match answered {
-        Ok(response) => {
-            observed.answered();
-            response
-        }
-        Err(Failure::Forward(error)) => {
-            observed.failed(&error);
-            let mut response = answer::failure(&error, exchange, form);
-            if call {
-                let status = response.status();
-                grpc::tell(response.headers_mut(), status, error.detail());
+    let request = request.map(|inner| VisitorBody::new(inner, connection, &observed));
+    let onward = dispatch(connection, exchange, form, request, &observed);
+    async move {
+        let answered = match onward {
+            Ok(Onward::Tunnel(forwarding)) => forwarding.answered().await,
+            Ok(Onward::Client(answer)) => Ok(answer.await),
+            Ok(Onward::Plain(answer)) => Err(Failure::Answered(Box::new(answer.await))),
+            Err(failure) => Err(failure),
+        };
+        let response = match answered {
+            Ok(response) => {
+                observed.answered();
+                response
             }
-            without_body(response, head_only).map(Outgoing::from)
-        }
-        Err(Failure::Answered(response)) => without_body(*response, head_only).map(Outgoing::from),
-    };
-    observed.answering(status(&response));
-    secured(&connection, response.map(|body| body.observed(observed)))
+            Err(Failure::Forward(error)) => {
+                observed.failed(&error);
+                let mut response = answer::failure(&error, exchange, form);
+                if call {
+                    let status = response.status();
+                    grpc::tell(response.headers_mut(), status, error.detail());
+                }
+                without_body(response, head_only).map(Outgoing::from)
+            }
+            Err(Failure::Answered(response)) => without_body(*response, head_only).map(Outgoing::from),
+        };
+        observed.answering(status(&response));
+        secured(connection, response.map(|body| body.observed(observed)))
+    }
 }
 
 /// What the visitor was told: a WebSocket that was granted is 101, also where HTTP/2 says 200.
@@ -180,7 +184,11 @@ fn dispatch<'a>(
         let answer = async move { plain::answer(shared, &target, exchange, form).await };
         return Ok(Onward::Plain(Box::pin(answer)));
     }
-    let route = shared.names.route(&target);
+    let host = connection.recall.host(&target.authority, || named(connection, &target.authority));
+    let route = match host.tunnel.clone() {
+        Some(name) => Route::Tunnel { name, target: target.path.clone() },
+        None => shared.names.route(&target),
+    };
     if connection.arrived.place.is_spare() && !route.is_for_clients() {
         return own(own::full(exchange, form));
     }
@@ -190,7 +198,7 @@ fn dispatch<'a>(
         }
         Route::Tunnel { name, target: path } => {
             let outcome = shared.metrics.outcome();
-            let destination = Destination { name, path, target };
+            let destination = Destination { name, path, target, host };
             match forward(connection, exchange, form, request, destination, observed) {
                 Ok(forwarded) => Ok(Onward::Tunnel(Forwarding { outcome, forwarded })),
                 Err(failure) => Err(failure.count(outcome)),
@@ -231,6 +239,7 @@ struct Destination {
     path: PathAndQuery,
     /// What the visitor named.
     target: Target,
+    host: Arc<Host>,
 }
 
 /// An exchange with a tunnel that is under way.
@@ -250,8 +259,8 @@ struct Forwarded<'a> {
 
 impl Forwarding<'_> {
     async fn answered(self) -> Result<http::Response<Outgoing>, Failure> {
-        let Self { outcome, forwarded: Forwarded { answer, gate, offer, method, open } } = self;
-        let answer = answer.await;
+        let Self { outcome, forwarded: Forwarded { mut answer, gate, offer, method, open } } = self;
+        let answer = (&mut answer).await;
         drop(gate);
         match answer.and_then(|answer| finish(answer, offer, &method, open)) {
             Ok(response) => {
@@ -302,6 +311,24 @@ fn refuse(reason: BadOffer, exchange: ExchangeId, form: Form) -> Failure {
     ForwardError::new(ErrorKind::BadRequest, detail).into()
 }
 
+fn arrival<'a>(connection: &'a Connection, authority: &'a str) -> hygiene::Arrival<'a> {
+    hygiene::Arrival {
+        peer: connection.arrived.peer,
+        scheme: connection.arrived.scheme(),
+        authority,
+        trusted: &connection.shared.config.trusted_proxies,
+    }
+}
+
+/// A host that this connection hasn't just asked for.
+fn named(connection: &Connection, authority: &str) -> Host {
+    Host {
+        tunnel: connection.shared.names.lasting(authority),
+        description: hygiene::Description::of(&arrival(connection, authority)),
+        authority: authority.to_owned(),
+    }
+}
+
 fn build(
     connection: &Connection,
     exchange: ExchangeId,
@@ -309,16 +336,12 @@ fn build(
     destination: Destination,
     websocket: bool,
 ) -> Request {
-    let Destination { name, path, target } = destination;
+    let Destination { name, path, target, host } = destination;
     let (mut parts, body) = request.into_parts();
     let kind = if websocket { RequestKind::WebSocket } else { RequestKind::Http };
-    let arrival = hygiene::Arrival {
-        peer: connection.arrived.peer,
-        scheme: connection.arrived.scheme(),
-        authority: &target.authority,
-        trusted: &connection.shared.config.trusted_proxies,
-    };
-    let visitor = hygiene::request(&mut parts.headers, kind, &arrival);
+    let arrival = arrival(connection, &target.authority);
+    let visitor = hygiene::request(&mut parts.headers, kind, &arrival, &host.description);
+    let is_peer = visitor.address == connection.arrived.peer;
     // Nobody may look into the body before the far end asks for it: hyper sends `100 Continue` on the first look.
     let body = if body.is_end_stream() { Body::empty() } else { Body::stream(body) };
     Request {
@@ -334,9 +357,9 @@ fn build(
         context: Context {
             exchange,
             tunnel: name,
-            visitor: Some(visitor.address),
+            visitor: Some(if is_peer { connection.peer.clone() } else { visitor.address.into() }),
             // What a web server in front agreed on with us says nothing of its visitor.
-            tls: connection.arrived.tls.clone().filter(|_| visitor.address == connection.arrived.peer),
+            tls: connection.arrived.tls.clone().filter(|_| is_peer),
             notes: Default::default(),
             interim: None,
             witness: None,

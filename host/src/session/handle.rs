@@ -109,77 +109,82 @@ impl Handle {
         self.lines.signal(Signal::Dismiss(Box::new(refusal)));
     }
 
-    async fn exchange(&self, request: Request) -> Result<Answer, ForwardError> {
-        if !self.lines.takes_exchanges() {
-            return Err(
-                ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session is ending").unsent(request)
-            );
-        }
-        let guard = Guard::opener(&self.lines);
-        if self.busy() > self.lines.settings.max_exchanges {
-            return Err(self.full().unsent(request));
-        }
-        if request.head.authority.len() > MAX_TEXT {
-            return Err(ForwardError::new(ErrorKind::BadRequest, "the request's Host is too long"));
-        }
-        let Request { head, body, mut context } = request;
-        let kind = head.kind;
-        if kind == RequestKind::Http && self.lines.lengths.are_long() {
-            guard.grant_ahead(AHEAD);
-        }
-        let out = PartSender::new(Arc::clone(guard.shared()), &self.lines);
-        let between_nodes = self.lines.settings.between_nodes();
-        let pieces = if between_nodes { Pieces::keeping(body) } else { Pieces::new(body) };
-        let mut upload = Upload { pieces, out, wanted: None };
-        let (first, end) = if hygiene::expects_continue(&head.headers) && !upload.pieces.is_ended() {
-            // Touching the body would make the server ask the visitor for it.
-            let wanted = Arc::new(Notify::new());
-            context.interim = Some(on_continue(Arc::clone(&wanted), context.interim.take()));
-            upload.wanted = Some(wanted);
-            (Bytes::new(), false)
-        } else {
-            upload.pieces.first().await?
-        };
-        let start = Box::new(start_of(head, &context, first, end, between_nodes));
-        let kept = between_nodes.then(|| start.clone());
-        let (reply, answer) = oneshot::channel();
-        let open = Command::Open {
-            start,
-            websocket: kind == RequestKind::WebSocket,
-            shared: Arc::clone(guard.shared()),
-            reply,
-            interim: context.interim.clone(),
-        };
-        let sent = self.lines.ask(open).await;
-        let refused = match sent {
-            Err(Command::Open { start, .. }) => Refused::Unsent(start),
-            Err(_) => unreachable!("that is what was sent"),
-            Ok(()) => match upload.until_answered(answer, end).await? {
-                Ok(head) => {
-                    upload.pieces.forget();
-                    if !end && upload.goes_on() {
-                        guard.keep(tokio::spawn(report_failure(upload, Arc::downgrade(&guard))));
+    // An async function would have room for its argument twice, and this one is made for each exchange.
+    #[expect(clippy::manual_async_fn)]
+    fn exchange(&self, mut request: Request) -> impl Future<Output = Result<Answer, ForwardError>> + Send {
+        async move {
+            if !self.lines.takes_exchanges() {
+                return Err(ForwardError::new(ErrorKind::TunnelGone, "the tunnel's session is ending")
+                    .unsent(request));
+            }
+            let guard = Guard::opener(&self.lines);
+            if self.busy() > self.lines.settings.max_exchanges {
+                return Err(self.full().unsent(request));
+            }
+            if request.head.authority.len() > MAX_TEXT {
+                return Err(ForwardError::new(ErrorKind::BadRequest, "the request's Host is too long"));
+            }
+            let kind = request.head.kind;
+            if kind == RequestKind::Http && self.lines.lengths.are_long() {
+                guard.grant_ahead(AHEAD);
+            }
+            let out = PartSender::new(Arc::clone(guard.shared()), &self.lines);
+            let between_nodes = self.lines.settings.between_nodes();
+            let pieces =
+                if between_nodes { Pieces::keeping(request.body) } else { Pieces::new(request.body) };
+            let mut upload = Upload { pieces, out, wanted: None };
+            let (first, end) =
+                if hygiene::expects_continue(&request.head.headers) && !upload.pieces.is_ended() {
+                    // Touching the body would make the server ask the visitor for it.
+                    let wanted = Arc::new(Notify::new());
+                    request.context.interim =
+                        Some(on_continue(Arc::clone(&wanted), request.context.interim.take()));
+                    upload.wanted = Some(wanted);
+                    (Bytes::new(), false)
+                } else {
+                    upload.pieces.first().await?
+                };
+            let start = Box::new(start_of(request.head, &request.context, first, end, between_nodes));
+            let kept = between_nodes.then(|| start.clone());
+            let (reply, answer) = oneshot::channel();
+            let open = Command::Open {
+                start,
+                websocket: kind == RequestKind::WebSocket,
+                shared: Arc::clone(guard.shared()),
+                reply,
+                interim: request.context.interim.clone(),
+            };
+            let sent = self.lines.ask(open).await;
+            let refused = match sent {
+                Err(Command::Open { start, .. }) => Refused::Unsent(start),
+                Err(_) => unreachable!("that is what was sent"),
+                Ok(()) => match upload.until_answered(answer, end).await? {
+                    Ok(head) => {
+                        upload.pieces.forget();
+                        if !end && upload.goes_on() {
+                            guard.keep(tokio::spawn(report_failure(upload, Arc::downgrade(&guard))));
+                        }
+                        return self.answer(head, guard);
                     }
-                    return self.answer(head, guard);
-                }
-                Err(refused) => refused,
-            },
-        };
-        // Of its body no more was touched than was kept: another session may have it.
-        let (error, start) = match refused {
-            Refused::Failed(error) => return Err(*error),
-            Refused::Unsent(start) => (session_ended(), start),
-            Refused::Full(start) => (self.full(), start),
-            Refused::NotTaken(error) => match kept {
-                Some(start) => (*error, start),
-                None => return Err(*error),
-            },
-        };
-        let (head, first) = head_of(*start, kind);
-        Err(match upload.pieces.restore(first) {
-            Some(body) => error.unsent(Request { head, body, context }),
-            None => error,
-        })
+                    Err(refused) => refused,
+                },
+            };
+            // Of its body no more was touched than was kept: another session may have it.
+            let (error, start) = match refused {
+                Refused::Failed(error) => return Err(*error),
+                Refused::Unsent(start) => (session_ended(), start),
+                Refused::Full(start) => (self.full(), start),
+                Refused::NotTaken(error) => match kept {
+                    Some(start) => (*error, start),
+                    None => return Err(*error),
+                },
+            };
+            let (head, first) = head_of(*start, kind);
+            Err(match upload.pieces.restore(first) {
+                Some(body) => error.unsent(Request { head, body, context: request.context }),
+                None => error,
+            })
+        }
     }
 
     fn full(&self) -> ForwardError {

@@ -1,5 +1,7 @@
 //! Between the values on the wire and those of an exchange.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use crate::{
@@ -30,7 +32,7 @@ pub(super) fn start_of(
         authority: head.authority,
         target: head.target,
         headers: head.headers,
-        visitor: context.visitor.map(|address| address.to_string()),
+        visitor: context.visitor.as_ref().map(ToString::to_string),
         tls: context.tls.clone(),
         notes: context.notes.clone(),
         body,
@@ -53,10 +55,11 @@ pub(super) fn head_of(start: RequestStart, kind: RequestKind) -> (RequestHead, B
 
 /// What the answering side knows of an exchange, taken out of its head.
 pub(super) fn context_of(start: &mut RequestStart, tunnel: TunnelName) -> Context {
+    let visitor = start.visitor.take().and_then(|address| Some(address.parse::<SocketAddr>().ok()?.into()));
     Context {
         exchange: ExchangeId(start.exchange),
         tunnel,
-        visitor: start.visitor.take().and_then(|address| address.parse().ok()),
+        visitor,
         tls: start.tls.take(),
         notes: std::mem::take(&mut start.notes),
         interim: None,

@@ -61,8 +61,8 @@ impl Tracer {
             Taken::Continued => self.decide_anew(&parent),
         });
         let span = self.start(SpanKind::Server, method_name(&request.head.method), parent, request, |span| {
-            if let Some(visitor) = request.context.visitor {
-                span.set_attribute(KeyValue::new("client.address", visitor.ip().to_string()));
+            if let Some(visitor) = &request.context.visitor {
+                span.set_attribute(KeyValue::new("client.address", visitor.get().ip().to_string()));
             }
             span.set_attribute(KeyValue::new("url.path", request.head.target.path().to_owned()));
             span.set_attribute(KeyValue::new("url.scheme", request.head.scheme.as_str()));

@@ -16,7 +16,7 @@ fn arrive(headers: &mut HeaderMap, peer: &str, trusted: &[&str]) -> Visitor {
     let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
     let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
     let arrival = Arrival { peer, scheme: Scheme::Http, authority: "a.example.com:6519", trusted: &trusted };
-    request(headers, RequestKind::Http, &arrival)
+    request(headers, RequestKind::Http, &arrival, &Description::of(&arrival))
 }
 
 const OURS: [(&str, &str); 4] = [
@@ -188,7 +188,7 @@ fn a_websocket_request_loses_the_handshake_of_its_hop() {
     ]);
     let peer = "192.0.2.1:1".parse().unwrap();
     let arrival = Arrival { peer, scheme: Scheme::Http, authority: "a.example.com:6519", trusted: &[] };
-    request(&mut headers, RequestKind::WebSocket, &arrival);
+    request(&mut headers, RequestKind::WebSocket, &arrival, &Description::of(&arrival));
     let kept = [("sec-websocket-protocol", "chat"), ("origin", "http://a.example.com")];
     assert_eq!(list(&headers), [&kept[..], &OURS].concat());
 }
@@ -225,11 +225,8 @@ fn trailers_carry_neither_framing_nor_claims() {
 fn a_visitor_who_names_no_host_gets_none() {
     let mut headers = HeaderMap::new();
     let peer = "192.0.2.1:1".parse().unwrap();
-    request(
-        &mut headers,
-        RequestKind::Http,
-        &Arrival { peer, scheme: Scheme::Http, authority: "", trusted: &[] },
-    );
+    let arrival = Arrival { peer, scheme: Scheme::Http, authority: "", trusted: &[] };
+    request(&mut headers, RequestKind::Http, &arrival, &Description::of(&arrival));
     assert_eq!(headers["forwarded"], "for=192.0.2.1;proto=http");
     assert!(!headers.contains_key("x-forwarded-host"));
 }

@@ -73,7 +73,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, arrived: Arrived)
     let streams = Streams::new(shared.visitors.clone(), shared.http2.stalled.clone());
     let mut open = streams.open();
     let builder = builder(streams, &shared.config.limits, trusted);
-    let connection = Arc::new(Connection { shared: shared.clone(), arrived, interims: None, unread });
+    let connection = Arc::new(Connection::new(shared.clone(), arrived, None, unread));
     let service = service_fn(move |request| {
         let connection = connection.clone();
         let busy = connection.arrived.place.busy();
@@ -136,7 +136,7 @@ async fn answer(
 ) -> http::Response<Watched> {
     let fit = request::adapt(&mut request, connection.shared.config.limits.max_headers);
     let mut response = match fit {
-        Ok(()) => visitor::answer(connection, request).await,
+        Ok(()) => visitor::answer(&connection, request).await,
         Err(request::Refused::TooManyFields) => visitor::unfit(&connection, &request, Unfit::TooManyFields),
         Err(request::Refused::Lengths) => visitor::unfit(&connection, &request, Unfit::Lengths),
     };

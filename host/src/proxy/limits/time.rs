@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -64,13 +65,11 @@ impl AnswerTimeout {
 
 impl Forward for AnswerTimeout {
     fn forward(&self, request: Request) -> ForwardFuture<'_> {
-        Box::pin(async move {
-            if !request.body.is_end_stream() {
-                return self.with_body(request).await;
-            }
-            let answer = tokio::time::timeout(self.limit, self.next.forward(request)).await;
-            answer.unwrap_or_else(|_| Err(self.late()))
-        })
+        if !request.body.is_end_stream() {
+            return Box::pin(self.with_body(request));
+        }
+        let answer = tokio::time::timeout(self.limit, self.next.forward(request));
+        Box::pin(answer.map(|answer| answer.unwrap_or_else(|_| Err(self.late()))))
     }
 }
 

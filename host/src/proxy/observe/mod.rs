@@ -26,7 +26,9 @@ use super::{
     metrics::Counted,
 };
 use crate::{
-    exchange::{Asked, ErrorKind, ExchangeId, ForwardError, Request, Witness, hygiene, websocket::Way},
+    exchange::{
+        Asked, ErrorKind, ExchangeId, ForwardError, Request, VisitorAddress, Witness, hygiene, websocket::Way,
+    },
     trace::{self, Span},
     wire::{Tls, TunnelName},
 };
@@ -104,7 +106,7 @@ impl Observed {
         let observe = &self.shared.config.observe;
         let mut told = self.told();
         told.tunnel = Some(request.context.tunnel.clone());
-        told.visitor = request.context.visitor.unwrap_or(told.visitor);
+        told.visitor = request.context.visitor.as_ref().map_or(told.visitor, VisitorAddress::get);
         if let Some(traces) = &observe.traces {
             let believed = match traces.trust {
                 Trust::Nobody => false,

@@ -1,4 +1,5 @@
 use http::HeaderValue;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -230,5 +231,34 @@ fn an_authority_is_bounded() {
         let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
         let uri: Uri = "/".parse().unwrap();
         assert!(target(&Method::GET, Version::HTTP_11, &uri, &headers).is_ok(), "{host}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_usual_is_an_authority_to_the_library_too(authority in "[-._~a-zA-Z0-9]{0,9}(:[0-9]{0,6})?") {
+        if is_usual(authority.as_bytes()) {
+            let parsed: Authority = authority.parse().unwrap();
+            let (host, port) = authority.split_once(':').unwrap_or((&authority, ""));
+            assert_eq!(parsed.host(), host);
+            assert_eq!(parsed.port_u16(), (!port.is_empty()).then(|| port.parse().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn what_is_usual_is_known_as_such() {
+    for authority in ["a", "A.b-c_d~e.", "127.0.0.1:1", "a:8080", "a:59999"] {
+        assert!(is_usual(authority.as_bytes()), "{authority}");
+    }
+    for authority in
+        ["", ":80", "a:", "a:60000", "a:065535", "a:8o", "[::1]", "a:80:80", "a@b", "a,b", "\u{e4}"]
+    {
+        assert!(!is_usual(authority.as_bytes()), "{authority}");
+    }
+    for (authority, is_one) in
+        [("a:60000", true), ("a:", true), ("a:65536", false), ("a:065535", true), ("[::1]:8", true)]
+    {
+        assert_eq!(check_authority(authority.as_bytes()).is_ok(), is_one, "{authority}");
     }
 }

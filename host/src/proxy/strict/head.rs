@@ -8,10 +8,16 @@ use super::{
     Bounds, Violation,
     field::{self, Line},
 };
-use crate::proxy::route::{self, BadTarget};
+use crate::proxy::{
+    charset::Charset,
+    route::{self, BadTarget},
+};
 
 /// Longest target in bytes: the HTTP library takes no longer one.
 const LONGEST_TARGET: usize = 65_000;
+
+/// What nearly all paths and queries consist of, and the library takes in each place of them.
+const USUAL: Charset = Charset::alphanumeric_and(b"-._~/?%=&+:;,@!$*()'");
 
 /// A head of which some lines were read. It knows places in the bytes, never the bytes themselves: they wait where they are
 /// until the head is whole.
@@ -159,13 +165,14 @@ impl Head {
             // RFC 9112 section 3.2.
             return if first.http_10 && first.form == Form::Origin { Ok(()) } else { Err(BadTarget::NoHost) };
         };
-        let host = std::str::from_utf8(field::trim(&input[start..end])).map_err(|_| BadTarget::BadHost)?;
+        let host = field::trim(&input[start..end]);
         route::check_authority(host)?;
         if first.form == Form::Absolute {
+            let host = std::str::from_utf8(host).map_err(|_| BadTarget::BadHost)?;
             let (start, end) = first.target;
             let uri = Uri::try_from(&input[start..end]).map_err(|_| BadTarget::BadPath)?;
             let authority = uri.authority().ok_or(BadTarget::BadPath)?.as_str();
-            route::check_authority(authority)?;
+            route::check_authority(authority.as_bytes())?;
             if !route::names_the_same(authority, host, uri.scheme_str()) {
                 return Err(BadTarget::OtherHost);
             }
@@ -208,6 +215,9 @@ fn first(line: &[u8]) -> Result<First, Violation> {
 fn form(method: &[u8], target: &[u8]) -> Result<Form, Violation> {
     if target.len() > LONGEST_TARGET {
         return Err(Violation::TargetTooLong);
+    }
+    if target.starts_with(b"/") && USUAL.has_all(target) {
+        return Ok(Form::Origin);
     }
     // A fragment is no part of a target, and is cut off by some: what they check isn't what others serve.
     if target.contains(&b'#') {
@@ -259,4 +269,20 @@ pub(crate) fn asks_for_another<'a>(upgrade: impl IntoIterator<Item = &'a [u8]>) 
         .flat_map(|value| value.split(|&byte| byte == b','))
         .map(field::trim)
         .any(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"h2c"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_usual_is_a_target_to_the_library_too(target in "/[-a-zA-Z0-9._~/?%=&+:;,@!$*()']{0,30}") {
+            assert!(USUAL.has_all(target.as_bytes()));
+            let uri = Uri::try_from(target.as_bytes()).unwrap();
+            assert_eq!((uri.path_and_query().unwrap().as_str(), uri.authority()), (&*target, None));
+        }
+    }
 }

@@ -184,7 +184,7 @@ async fn a_trusted_proxy_tells_who_the_visitor_is() {
     let mut config = config();
     config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let node = Node::with(config, async |request: Request| {
-        ok(format!("{} {}", request.head.scheme.as_str(), request.context.visitor.unwrap()))
+        ok(format!("{} {}", request.head.scheme.as_str(), request.context.visitor.as_ref().unwrap()))
     })
     .await;
     let mut visitor = node.connect().await;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -92,7 +93,7 @@ async fn round(stage: &Arc<dyn Forward>, args: &BenchArgs) -> Result<Duration, A
         let context = Context {
             exchange: ExchangeId(u64::from(n)),
             tunnel: tunnel.clone(),
-            visitor: Some((VISITOR, 0).into()),
+            visitor: Some(SocketAddr::from((VISITOR, 0)).into()),
             tls: None,
             notes: Default::default(),
             interim: None,

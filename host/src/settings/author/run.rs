@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -188,7 +189,7 @@ fn request(args: &RunArgs) -> Result<Request, AuthorError> {
         context: Context {
             exchange: ExchangeId(1),
             tunnel,
-            visitor: Some((args.visitor, 0).into()),
+            visitor: Some(SocketAddr::from((args.visitor, 0)).into()),
             tls: None,
             notes: Default::default(),
             interim: None,
