@@ -43,6 +43,11 @@ impl Handle {
         Self { lines, ended }
     }
 
+    #[cfg(test)]
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
     /// Exchanges open now.
     pub fn busy(&self) -> usize {
         self.lines.busy.load(Ordering::Relaxed)

@@ -72,8 +72,11 @@ impl Inbox {
     /// The same for a body whose head announces so many bytes: what is sure to come may come before anything was taken out.
     pub(super) fn expecting(parts: mpsc::Receiver<Inbound>, guard: Arc<Guard>, length: Option<u64>) -> Self {
         let mut inbox = Self { left: length, ..Self::new(parts, guard) };
-        let wanted = length.map_or(0, |length| length.min(ANNOUNCED_WINDOW.into()) as u32);
-        let growth = wanted.next_multiple_of(INITIAL_WINDOW).saturating_sub(inbox.window);
+        let long = length.filter(|length| *length > inbox.window.into());
+        let wanted = long.map_or(0, |length| length.min((ANNOUNCED_WINDOW - MIN_PART_COST).into()) as u32);
+        // So that it needs no more.
+        let wanted = (wanted + MIN_PART_COST).next_multiple_of(INITIAL_WINDOW);
+        let growth = wanted.saturating_sub(inbox.window);
         if growth > 0 && inbox.guard.grow_ahead(growth) {
             inbox.window += growth;
             inbox.guard.grant(growth);

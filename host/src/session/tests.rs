@@ -1,7 +1,9 @@
 //! Dialogues of two sides over an in-memory socket, under a paused clock.
 
 mod found;
+mod frames;
 mod rules;
+mod windows;
 
 use std::{sync::Arc, time::Duration};
 
