@@ -26,15 +26,16 @@ use crate::{
         Close, Event, Role,
         frames::{BINARY, Frames, PONG, Stopped},
     },
-    wire::{DecodeError, MAX_MESSAGE, Message},
+    wire::{DecodeError, MAX_MESSAGE, MAX_PART, Message},
 };
 
 /// Bytes that may wait for the connection before it has to take some: several parts of bodies, so that a write is worth its price.
 /// What waits here can't be overtaken by heads any more.
 const MAX_WAITING: usize = 128 * 1024;
 
-/// The largest read of a busy session.
-const MAX_READ: usize = 128 * 1024;
+/// The largest read of a busy session: a full part with its head, and so little more that what is there of the next one is cheap to
+/// move.
+const MAX_READ: usize = MAX_PART + 4 * 1024;
 
 /// A session's socket.
 pub struct Socket<I> {
