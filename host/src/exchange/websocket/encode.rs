@@ -21,8 +21,8 @@ use super::{Close, decode::may_be_sent, mask::Mask};
 /// ones are cheaper to pass on as they are.
 const COPIED: usize = 4 * 1024;
 
-/// Memory that is kept for the next frames while nothing waits.
-const KEPT: usize = 16 * 1024;
+/// Memory that is kept for the next frames in any case.
+const KEPT: usize = 4 * 1024;
 
 /// Pieces given to one vectored write.
 const PIECES: usize = 16;
@@ -39,6 +39,9 @@ pub(super) struct Outbox {
     tail: BytesMut,
     /// Bytes in `queue` and `tail`.
     waiting: usize,
+    /// Bytes that went through `tail` since nothing waited, and the most that ever did in its memory.
+    copied: usize,
+    most_copied: usize,
 }
 
 impl Outbox {
@@ -58,10 +61,12 @@ impl Outbox {
         for piece in payload {
             if piece.len() > COPIED {
                 self.push_long(piece, mask.as_mut());
-            } else if let Some(mask) = &mut mask {
-                mask.copy(&piece, &mut self.tail);
-            } else {
-                self.tail.extend_from_slice(&piece);
+                continue;
+            }
+            self.copied += piece.len();
+            match &mut mask {
+                Some(mask) => mask.copy(&piece, &mut self.tail),
+                None => self.tail.extend_from_slice(&piece),
             }
         }
     }
@@ -111,10 +116,18 @@ impl Outbox {
             }
             self.written(written);
         }
-        if self.tail.capacity() > KEPT {
-            self.tail = BytesMut::new();
-        }
+        self.give_back();
         Poll::Ready(Ok(()))
+    }
+
+    /// Gives back the memory that a burst took, as soon as little follows it.
+    fn give_back(&mut self) {
+        let copied = std::mem::take(&mut self.copied);
+        if copied < self.most_copied / 4 && self.most_copied > KEPT {
+            self.tail = BytesMut::new();
+            self.most_copied = 0;
+        }
+        self.most_copied = self.most_copied.max(copied);
     }
 
     fn written(&mut self, mut bytes: usize) {

@@ -165,7 +165,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Frames<I> {
         if suffices && !exceeds {
             return;
         }
-        let wanted = self.next_read.max(lacking.min(here));
+        let wanted = match lacking {
+            // No more than the rest of a long frame: the next one then begins in memory of its own, and needn't be moved.
+            MIN_READ.. => lacking.min(self.next_read.max(here)),
+            _ => self.next_read,
+        };
         if exceeds || !self.inbox.try_reclaim(wanted) {
             let mut inbox = BytesMut::with_capacity(here + wanted);
             inbox.extend_from_slice(&self.inbox);
