@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// proc(5) counts CPU time in these; every Linux of today has 100 of them in a second.
 const MICROS_PER_TICK: u64 = 10_000;
@@ -27,6 +28,14 @@ impl Accounts {
             }
         }
         Ok(Self(all))
+    }
+
+    /// Kills them all.
+    pub(crate) fn kill(&self) {
+        for pid in self.0.iter().filter_map(|(_, pid)| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+            // One that has ended needs no more.
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 
     /// CPU time used so far, user and system, in microseconds.

@@ -126,6 +126,21 @@ struct Process {
     child: Child,
 }
 
+impl Process {
+    /// Kills it, and all that it started: workers of nginx outlive a master that is killed.
+    fn kill_all(&self) {
+        if let Some(all) = self.child.id().and_then(|pid| Accounts::of(&[(self.part, pid)]).ok()) {
+            all.kill();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill_all();
+    }
+}
+
 /// What the part that visitors connect to is called.
 const PUBLIC_ENDS: [&str; 2] = ["proxy", "server"];
 
@@ -169,7 +184,8 @@ impl System {
     pub(crate) async fn renew(&mut self, paths: &Paths, origin: SocketAddr) -> Result<()> {
         // Some have a fixed port, which the old has to leave first.
         for process in &mut self.processes {
-            process.child.kill().await?;
+            process.kill_all();
+            process.child.wait().await?;
         }
         *self = Self::start(self.kind, paths, origin).await?;
         Ok(())
