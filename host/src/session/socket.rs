@@ -126,14 +126,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send> Transport for Socket<I> {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
-        if self.frames.waiting() <= MAX_WAITING {
-            return Poll::Ready(Ok(()));
-        }
-        match self.frames.poll_write(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(broken(&error))),
-            Poll::Pending if self.frames.waiting() > MAX_WAITING => Poll::Pending,
-            _ => Poll::Ready(Ok(())),
-        }
+        self.frames.poll_room(MAX_WAITING, cx).map_err(|error| broken(&error))
     }
 
     fn put(&mut self, message: &Message) -> Result<(), Ended> {

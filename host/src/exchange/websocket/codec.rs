@@ -251,14 +251,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Sink<Event> for Outgoing<I> {
             if socket.sending == Sending::Broken {
                 return Poll::Ready(Err(socket.broken(None)));
             }
-            if socket.frames.waiting() <= MAX_WAITING {
-                return Poll::Ready(Ok(()));
-            }
-            match socket.frames.poll_write(cx) {
-                Poll::Ready(Err(cause)) => Poll::Ready(Err(socket.broken(Some(cause)))),
-                Poll::Pending if socket.frames.waiting() > MAX_WAITING => Poll::Pending,
-                _ => Poll::Ready(Ok(())),
-            }
+            let room = ready!(socket.frames.poll_room(MAX_WAITING, cx));
+            Poll::Ready(room.map_err(|cause| socket.broken(Some(cause))))
         })
     }
 

@@ -116,6 +116,17 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Frames<I> {
         tells
     }
 
+    /// Waits until at most so many bytes wait for the connection.
+    pub fn poll_room(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.waiting() <= most {
+            return Poll::Ready(Ok(()));
+        }
+        match self.poll_write(cx) {
+            Poll::Pending if self.waiting() <= most => Poll::Ready(Ok(())),
+            polled => polled,
+        }
+    }
+
     /// Bytes that the connection hasn't taken yet.
     pub fn waiting(&self) -> usize {
         self.outbox.waiting()
