@@ -79,7 +79,7 @@ impl Line {
         let heard = Heard::default();
         let io = TokioIo::new(Listening::new(io, heard.clone()));
         let (sender, connection) = Builder::new()
-            // What is read at once travels as one part; a larger buffer would only hold more for slow visitors.
+            // What is read at once travels as two parts; a larger buffer would only hold more for slow visitors.
             .max_buf_size(2 * wire::MAX_PART)
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(io)
