@@ -107,7 +107,11 @@ impl Exchange {
             None => (Body::full(first), None),
             Some(parts) if self.websocket => (Body::empty(), Some(parts)),
             Some(parts) => {
-                let inbox = Inbox::expecting(parts, Arc::clone(&self.guard), hygiene::length(&head.headers));
+                // Another node keeps what it sends before this one has found a place for it, and has room for a window and its
+                // first growth alone.
+                let ahead = !self.lines.settings.between_nodes();
+                let length = hygiene::length(&head.headers).filter(|_| ahead);
+                let inbox = Inbox::expecting(parts, Arc::clone(&self.guard), length);
                 (Body::stream(InboundBody::new(inbox, first)), None)
             }
         };

@@ -3,7 +3,7 @@
 use http::header::CONTENT_LENGTH;
 
 use super::*;
-use crate::wire::{Decoded, INITIAL_WINDOW, Limits, MAX_PART};
+use crate::wire::{Decoded, INITIAL_WINDOW, Limits, MAX_PART, message::RequestStart};
 
 /// The next message that a bare client hears.
 async fn heard(client: &mut BareSocket) -> Message {
@@ -54,6 +54,25 @@ async fn an_announced_length_opens_the_window_at_once() {
     assert_eq!(granted(2 * window).await, Some(2 * INITIAL_WINDOW));
     assert_eq!(granted(400_000).await, Some(6 * INITIAL_WINDOW));
     assert_eq!(granted(u64::MAX).await, Some(7 * INITIAL_WINDOW));
+}
+
+/// A node keeps what it sends to another until that one has found a place for it: it must not be made to send more than it keeps.
+#[tokio::test(start_paused = true)]
+async fn between_nodes_nothing_is_granted_before_the_exchange_has_its_place() {
+    for (tunnel, expected) in [(Some(name()), true), (None, false)] {
+        let (near, far) = tokio::io::duplex(16 * 1024);
+        let mut opener = WebSocketStream::from_raw_socket(near, protocol::Role::Server, None).await;
+        let forward = Arc::new(Origin(|_| std::future::pending()));
+        let (_handle, driver) =
+            serve(Socket::over(far, Role::Client, &[]), Settings { tunnel, ..settings() }, forward);
+        tokio::spawn(driver.run());
+        let Request { mut head, context, .. } = get(Body::empty());
+        head.headers = announcing(400_000);
+        let start = super::super::translate::start_of(head, &context, Bytes::new(), false, true);
+        say(&mut opener, Message::HttpRequest(Box::new(RequestStart { id: 1, ..start }))).await;
+        let granted = matches!(heard(&mut opener).await, Message::Credit { .. });
+        assert_eq!(granted, expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
